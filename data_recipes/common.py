@@ -1,0 +1,90 @@
+"""What the recipes share: the command's frame, licence tables, and the answer to "may shipped weights hear it?"."""
+
+import argparse
+import csv
+import hashlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from resonate import audio
+from resonate.errors import UserError
+
+SONG_COLUMNS = ("song", "artist", "licence", "shippable", "split", "seconds", "source", "file", "sha256", "note")
+BANK_COLUMNS = ("file", "kind", "split", "group", "licence", "source", "origin", "sha256", "note")
+
+_FREE = re.compile(r"^(cc0|cc-by(-sa)?(-\d|$)|public-domain|mit\b|expat|apache|synthesised)", re.IGNORECASE)
+
+
+def run(main: Callable[[list[str] | None], None]) -> None:
+    """Run a recipe's main: a UserError becomes one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        main(None)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser that prints its defaults."""
+    first = description.strip().split("\n\n")[0]
+    return argparse.ArgumentParser(description=first, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+
+def shippable(licence: str) -> bool:
+    """Whether music under `licence` may be heard by weights that the project ships: CC0, CC-BY, CC-BY-SA, public
+    domain, MIT, Apache. "A or B" lets us choose, so one free choice is enough; "A and B" needs both. NC, ND, GPL and
+    anything unknown are not."""
+    text = licence.replace("Creative Commons; audeering/micirp states ", "")
+    text = re.sub(r"\(.*?\)", "", text).strip()
+    choices = re.split(r"\s+or\s+|\s*\|\s*", text, flags=re.IGNORECASE)
+    return any(all(_FREE.match(part.strip()) and not re.search(r"-N[CD]", part)
+                   for part in re.split(r"\s+and\s+|,", choice, flags=re.IGNORECASE)) for choice in choices if choice)
+
+
+def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a tab-separated table atomically, sorted by its first column."""
+    names = list(columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, names, delimiter="\t", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: str(row[names[0]])))
+    os.replace(part, path)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a tab-separated table; empty where there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_at_rate(path: Path, rate: int) -> np.ndarray:
+    """A whole file as (channels, time) float32 at `rate`, all channels kept."""
+    piece = audio.read(path)
+    return piece.samples if piece.rate == rate else audio.resample(piece.samples, piece.rate, rate)
+
+
+def safe_name(text: str) -> str:
+    """A file name without separators or control characters."""
+    return re.sub(r"[^\w .,&'()+\-]", "_", text).strip(" .") or "unnamed"

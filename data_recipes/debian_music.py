@@ -1,0 +1,187 @@
+"""Build a dataset of finished mixes from Debian packages of free games, with the licence of every file.
+
+    python -m data_recipes.debian_music --out data/debian                    # through apt-get download
+    python -m data_recipes.debian_music --out data/debian --debs DOWNLOADS   # from a folder of .deb files
+
+writes data/debian/<package>__<title>.flac (44.1 kHz stereo) and songs.tsv. A file is taken when debian/copyright (or,
+for a package whose copyright file is free text, the whole package) puts it under CC0, CC-BY, CC-BY-SA, public domain
+or MIT, when it is stereo at 44.1 kHz or more, at least 30 s long, not silent and not a copy of another. What was left
+out, and why, is in left_out.tsv.
+"""
+
+import hashlib
+import logging
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+
+from data_recipes import deb
+from data_recipes.common import (
+    SONG_COLUMNS,
+    parser,
+    read_at_rate,
+    read_table,
+    run,
+    safe_name,
+    sha256,
+    shippable,
+    write_table,
+)
+from resonate import RATE, audio
+from resonate.data import splits
+from resonate.data.music import AUDIO_SUFFIXES, duration_of
+from resonate.errors import UserError
+
+log = logging.getLogger(__name__)
+
+#: Package -> where its music lies once unpacked, and what is cut off so that the patterns of debian/copyright match.
+PACKAGES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "marsshooter-data": (("audio",), "usr/share/games/marsshooter/", "data/"),
+    "singularity-music": (("music",), "usr/share/games/singularity/", ""),
+    "hyperrogue-music": (("music",), "usr/share/hyperrogue/", ""),
+    "fretsonfire-songs-muldjord": (("data/songs",), "usr/share/games/fretsonfire/", ""),
+    "unknown-horizons": (("content/audio/music",), "usr/share/unknown-horizons/", ""),
+    "supertuxkart-data": (("data/music", "data/tracks"), "usr/share/games/supertuxkart/", ""),
+}
+
+#: Holder for packages whose copyright file names one author for everything, in free text.
+HOLDERS = {"singularity-music": "Max McCracken", "fretsonfire-songs-muldjord": "El Senator (Muldjord)"}
+
+MIN_SECONDS = 30.0
+MIN_RMS = 1e-3
+
+
+def build(packages: list[str], out: Path, debs: Path | None, cache: Path) -> list[dict[str, object]]:
+    """Build the dataset; returns the rows of songs.tsv. Packages that are already in it are kept as they are."""
+    songs: list[dict[str, object]] = [dict(r) for r in read_table(out / "songs.tsv") if (out / r["file"]).is_file()]
+    left: list[dict[str, object]] = [dict(r) for r in read_table(out / "left_out.tsv")]
+    done = {str(r["source"]) for r in songs}
+    seen = {str(r["note"]).removeprefix("fingerprint=") for r in songs}
+    for package in packages:
+        if f"debian:{package}" in done:
+            log.info("%s: already there", package)
+            continue
+        path = deb.obtain(package, debs, cache / "debs")
+        folder = cache / "unpacked" / package
+        deb.unpack(path, folder)
+        new, not_taken = _build_package(package, folder, out, seen)
+        songs += new
+        left = [r for r in left if r["source"] != f"debian:{package}"] + not_taken
+        write_table(out / "left_out.tsv", ("source", "file", "reason"), left)
+        write_table(out / "songs.tsv", SONG_COLUMNS, songs)
+        shutil.rmtree(folder)
+        minutes = sum(float(str(r["seconds"])) for r in new) / 60
+        log.info("%s: %d songs, %.0f min; %d files left out", package, len(new), minutes, len(not_taken))
+    return songs
+
+
+def _build_package(package: str, folder: Path, out: Path, seen: set[str]) -> tuple[list[dict], list[dict]]:
+    tops, prefix, source_prefix = PACKAGES[package]
+    documents = sorted((folder / "usr/share/doc" / package).glob("copyright*"))
+    if not documents:
+        raise UserError(f"{package} has no copyright file; its licences are unknown, leave it out with --packages.")
+    copyright_file = deb.Copyright(documents[0].read_text(encoding="utf-8", errors="replace"))
+    songs, left = [], []
+    for title, files in sorted(_titles(folder / prefix, tops).items()):
+        tail = source_prefix + files[0].relative_to(folder / prefix).as_posix()
+        licence, holder = copyright_file.of(tail)
+        try:
+            reason = _reject(files, licence)
+            x = None if reason else _mix(files)
+        except UserError:
+            reason, x = "cannot be decoded", None
+        if x is not None:
+            mark = fingerprint(x)
+            reason = "a copy of another file" if mark in seen else "silent" if np.std(x) < MIN_RMS else ""
+        if reason:
+            left.append({"source": f"debian:{package}", "file": tail, "reason": reason})
+            continue
+        seen.add(mark)
+        songs.append(_write(package, title, tail, x, licence, HOLDERS.get(package) or holder, mark, out))
+    return songs, left
+
+
+def _titles(root: Path, tops: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Title -> files; guitar.ogg and song.ogg of a Frets on Fire song are its two halves and belong together."""
+    titles: dict[str, list[Path]] = {}
+    for top in tops:
+        for path in sorted((root / top).rglob("*")):
+            if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and not path.is_symlink():
+                two_part = (path.parent / "guitar.ogg").is_file() and (path.parent / "song.ogg").is_file()
+                titles.setdefault(path.parent.name if two_part else path.stem, []).append(path)
+    return titles
+
+
+def _reject(files: list[Path], licence: str) -> str:
+    if not shippable(licence):
+        return f"licence {licence or 'not stated'}"
+    for path in files:
+        if duration_of(path) < MIN_SECONDS:
+            return f"shorter than {MIN_SECONDS:.0f} s"
+        probe = audio.probe(path)
+        if probe.channels != 2 or probe.rate < RATE:
+            return f"{probe.channels} channels at {probe.rate} Hz"
+    return ""
+
+
+def _mix(files: list[Path]) -> np.ndarray:
+    parts = [read_at_rate(path, RATE) for path in files]
+    total = np.zeros((2, max(p.shape[1] for p in parts)), np.float32)
+    for part in parts:
+        total[:, : part.shape[1]] += part
+    peak = float(np.abs(total).max())
+    return total * np.float32(0.98 / peak) if peak > 1 else total
+
+
+def fingerprint(x: np.ndarray) -> str:
+    """A hash of the rough loudness curve: the same for the same recording at another level or in another codec."""
+    power = np.array([np.mean(part**2) for part in np.array_split(x.mean(0), 64)])
+    steps = np.round(2 * np.log10(power / (power.max() + 1e-12) + 1e-6)).astype(np.int8)
+    return hashlib.sha256(steps.tobytes() + str(round(x.shape[1] / RATE)).encode()).hexdigest()[:16]
+
+
+def artist_name(holder: str) -> str:
+    """The copyright holder as `splits.yaml` spells artists: ASCII, without years or addresses."""
+    text = unicodedata.normalize("NFKD", holder).encode("ascii", "ignore").decode()
+    return re.sub(r"\s*\(http.*?\)|\s*\(modified by.*?\)|^commissioned by ", "", text).replace('"', "").strip(" ,")
+
+
+def _write(package: str, title: str, tail: str, x: np.ndarray, licence: str, holder: str, mark: str,
+           out: Path) -> dict[str, object]:
+    name = safe_name(f"{package}__{title}")
+    path = out / f"{name}.flac"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, x, RATE, subtype="PCM_16")
+    artist = artist_name(holder)
+    return {
+        "song": name, "artist": artist, "licence": licence, "shippable": "yes",
+        "split": splits.by_hash("artists", artist), "seconds": round(x.shape[1] / RATE, 2),
+        "source": f"debian:{package}", "file": path.name, "sha256": sha256(path), "note": f"fingerprint={mark}",
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    args = parser(__doc__)
+    args.add_argument("--out", type=Path, required=True, help="folder to write the dataset to")
+    args.add_argument("--debs", type=Path, help="folder of .deb files, for machines without apt-get")
+    args.add_argument("--cache", type=Path, help="where packages are kept and unpacked (default: OUT/cache)")
+    args.add_argument("--packages", nargs="+", default=list(PACKAGES), help="which packages")
+    opts = args.parse_args(argv)
+    for package in opts.packages:
+        if package in deb.RESERVED:
+            raise UserError(f"{package} is kept for an independent evaluation; choose another package.")
+        if package not in PACKAGES:
+            raise UserError(f"No recipe for the package {package}; choose from {', '.join(PACKAGES)}.")
+    songs = build(opts.packages, opts.out, opts.debs, opts.cache or opts.out / ".cache")
+    if not songs:
+        raise UserError("None of these packages gave a usable song; see left_out.tsv.")
+    hours = sum(float(str(r["seconds"])) for r in songs) / 3600
+    log.info("%d songs, %.1f h, %d artists in %s", len(songs), hours, len({r["artist"] for r in songs}), opts.out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,132 @@
+"""The data module: where training and validation captures come from, and how a run resumes in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from resonate.data.examples import CachedCaptures, FreshCaptures
+from resonate.data.music import Song, scan_music
+from resonate.degrade.bank import Bank
+from resonate.degrade.chain import CaptureChain, ChainConfig
+from resonate.errors import UserError
+
+STARTER_BANK = Path(__file__).parents[1] / "bank"
+
+
+@dataclass
+class DataConfig:
+    """Where examples come from. ``music``, ``bank`` and ``cache`` are one folder or a list of folders.
+
+    Attributes:
+        music: folders of songs (stems or finished mixes) for captures made on the fly.
+        bank: folders of crowd, room and phone material; none means the starter bank of the repo.
+        cache: rendered caches; where given, they are used instead of ``music``.
+        seconds: length of a training example.
+        batch_size: examples per step and device.
+        workers: worker processes.
+        valid_examples: examples in a validation run.
+        stems_only: leave out finished mixes.
+        seed: of every draw.
+    """
+
+    music: Any = None
+    bank: Any = None
+    cache: Any = None
+    seconds: float = 6.0
+    batch_size: int = 4
+    workers: int = 0
+    valid_examples: int = 16
+    stems_only: bool = False
+    seed: int = 1
+
+
+def folders(value: Any) -> list[Path]:
+    """One folder, a list of folders or None as a list of paths; raises UserError for one that does not exist."""
+    paths = [] if value is None else [value] if isinstance(value, str | Path) else list(value)
+    for path in paths:
+        if not Path(path).is_dir():
+            raise UserError(f"The folder {path} does not exist; name an existing one.")
+    return [Path(path) for path in paths]
+
+
+class _FromStep(Sampler[int]):
+    """Indices in order, beginning after what the run has already seen."""
+
+    def __init__(self, start: int, length: int) -> None:
+        self.start = start
+        self.length = length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.length))
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class CaptureData(L.LightningDataModule):
+    """Captures for training and validation.
+
+    Args:
+        config: see :class:`DataConfig`.
+        chain: settings of the capture chain for captures made on the fly.
+        max_steps: optimiser steps of the whole run.
+        accumulate: batches per optimiser step.
+    """
+
+    def __init__(self, config: DataConfig, chain: ChainConfig, max_steps: int, accumulate: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        self.chain = chain
+        self.accumulate = accumulate
+        self.total = max_steps * accumulate * config.batch_size
+        self.songs: dict[str, list[Song]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Scan the sources once and refuse what cannot be trained on, before any long work."""
+        del stage
+        config = self.config
+        if caches := folders(config.cache):
+            self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only)
+            self.valid: Dataset = CachedCaptures(caches, "valid", config.seconds, config.valid_examples,
+                                                 config.seed + 1)
+            return
+        music = folders(config.music)
+        if not music:
+            raise UserError("There is nothing to train on; name a folder of songs with data.music=FOLDER or a rendered "
+                            "cache with data.cache=FOLDER.")
+        songs = [song for folder in music for song in scan_music(folder)]
+        if config.stems_only:
+            songs = [song for song in songs if not song.mix_only]
+        self.songs = {split: [s for s in songs if s.split == split] for split in ("train", "valid", "test")}
+        training = self.songs["train"] or self.songs["valid"]
+        # A folder of one or two songs has none to spare: validation then hears the training songs through other captures.
+        validation = self.songs["valid"] or training
+        self.train = FreshCaptures(training, self._chain("train"), config.seconds, self.total, config.seed)
+        self.valid = FreshCaptures(validation, self._chain("valid"), config.seconds, config.valid_examples, config.seed + 1)
+
+    def _chain(self, split: str) -> CaptureChain:
+        return CaptureChain(Bank.load(folders(self.config.bank) or [STARTER_BANK], split), self.chain)
+
+    def describe(self) -> dict:
+        """What the examples are made of, for the run's record."""
+        if self.config.cache:
+            return {split: {"examples": len(data.items), "songs": len({m["song"] for _, m in data.items})}
+                    for split, data in (("train", self.train), ("valid", self.valid))}
+        return {split: {"songs": [song.name for song in songs]} for split, songs in self.songs.items()}
+
+    def train_dataloader(self) -> DataLoader:
+        """Examples in order of their index, from the one after the last that a resumed run has seen."""
+        seen = 0 if self.trainer is None else self.trainer.global_step * self.accumulate * self.config.batch_size
+        return DataLoader(self.train, self.config.batch_size, sampler=_FromStep(seen, self.total),
+                          num_workers=self.config.workers, drop_last=True,
+                          persistent_workers=self.config.workers > 0)
+
+    def val_dataloader(self) -> DataLoader:
+        """The same validation examples every time."""
+        return DataLoader(self.valid, 1, num_workers=0)

@@ -1,0 +1,1 @@
+"""Measures, systems to compare with, and tables."""

@@ -1,0 +1,1 @@
+"""Networks and their weights. This package knows no other part of Resonate."""

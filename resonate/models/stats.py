@@ -1,0 +1,165 @@
+"""What is known of a recording as a whole: its long-term spectrum, noise floor and captured band.
+
+The restorer reads these once per recording, so that every block of a long show is treated alike. They are accumulated
+over a stream of blocks in constant memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resonate import RATE
+
+N_FFT = 2048
+HOP = 512
+BINS = N_FFT // 2 + 1
+
+#: Levels in dB (re full scale, per STFT bin of a Hann window that a full-scale sine brings to 0 dB) of the histogram.
+_LEVELS = np.arange(-150, 21)
+
+#: A band counts as captured where its loud frames stand this far above its quiet ones, or above digital silence.
+_MIN_RANGE_DB = 6.0
+_MIN_LEVEL_DB = -72.0
+
+
+def bin_frequencies() -> np.ndarray:
+    """Centre frequency in Hz of each of the 1025 STFT bins."""
+    return np.arange(BINS) * RATE / N_FFT
+
+
+def _band_matrix(per_octave: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Rectangular bands of 1/``per_octave`` octave (at least one bin wide): (bands, bins) averaging matrix and centres in Hz."""
+    freqs = bin_frequencies()
+    edges = 20.0 * 2.0 ** (np.arange(0, per_octave * 10.2) / per_octave)
+    rows, centres = [], []
+    low = 1
+    for edge in edges[1:]:
+        high = min(int(np.searchsorted(freqs, edge)), BINS)
+        if high <= low:
+            continue
+        row = np.zeros(BINS, dtype=np.float32)
+        row[low:high] = 1.0 / (high - low)
+        rows.append(row)
+        centres.append(float(freqs[low:high].mean()))
+        low = high
+    return np.stack(rows), np.array(centres)
+
+
+_BANDS, _CENTRES = _band_matrix()
+
+
+@dataclass(frozen=True)
+class RecordingStats:
+    """Long-term description of one recording; arrays have one value per STFT bin (1025).
+
+    Attributes:
+        ltas_db: mean power spectrum, dB re full scale, smoothed over a sixth of an octave.
+        floor_db: 10th percentile over time of the same, dB: crowd and self-noise where the music pauses.
+        low_hz, high_hz: edges of the captured band.
+        rms_db: level of the mid channel, dB re full scale; -inf for digital silence.
+    """
+
+    ltas_db: np.ndarray
+    floor_db: np.ndarray
+    low_hz: float
+    high_hz: float
+    rms_db: float
+
+    @property
+    def in_band(self) -> np.ndarray:
+        """(1025,) float32: 1 inside the captured band, 0 outside."""
+        freqs = bin_frequencies()
+        return ((freqs >= self.low_hz) & (freqs <= self.high_hz)).astype(np.float32)
+
+    def to_dict(self) -> dict:
+        """JSON-able form without the spectra."""
+        silent = not np.isfinite(self.rms_db)
+        return {"low_hz": round(self.low_hz, 1), "high_hz": round(self.high_hz, 1),
+                "rms_db": None if silent else round(self.rms_db, 2)}
+
+
+class StatsAccumulator:
+    """Accumulates :class:`RecordingStats` from consecutive blocks of (channels, samples) at 44.1 kHz."""
+
+    def __init__(self) -> None:
+        self._window = torch.hann_window(N_FFT)
+        self._carry = torch.zeros(0)
+        self._power = np.zeros(BINS)
+        self._frames = 0
+        self._energy = 0.0
+        self._samples = 0
+        self._histogram = np.zeros((len(_BANDS), len(_LEVELS)), dtype=np.int64)
+
+    def update(self, block: np.ndarray | Tensor) -> None:
+        """Add the next ``block`` (channels, samples), float32; blocks may have any length."""
+        mid = torch.as_tensor(block).detach().float().cpu().mean(0)
+        self._energy += float(mid.square().sum())
+        self._samples += mid.shape[-1]
+        mid = torch.cat([self._carry, mid])
+        frames = (mid.shape[-1] - N_FFT) // HOP + 1
+        if frames <= 0:
+            self._carry = mid
+            return
+        self._carry = mid[frames * HOP:]
+        spectrum = torch.stft(mid[: (frames - 1) * HOP + N_FFT], N_FFT, HOP, window=self._window, center=False,
+                              return_complex=True)
+        power = (spectrum.abs() * (4.0 / N_FFT)).square().numpy()
+        self._add(power)
+
+    def _add(self, power: np.ndarray) -> None:
+        self._power += power.sum(1)
+        self._frames += power.shape[1]
+        levels = 10 * np.log10(_BANDS @ power + 1e-15)
+        index = np.clip(np.round(levels).astype(np.int64) - _LEVELS[0], 0, len(_LEVELS) - 1)
+        flat = index + np.arange(len(_BANDS))[:, None] * len(_LEVELS)
+        self._histogram += np.bincount(flat.ravel(), minlength=self._histogram.size).reshape(self._histogram.shape)
+
+    def _percentile(self, q: float) -> np.ndarray:
+        cumulative = self._histogram.cumsum(1)
+        return _LEVELS[(cumulative >= q / 100 * cumulative[:, -1:]).argmax(1)].astype(np.float64)
+
+    def finish(self) -> RecordingStats:
+        """The statistics of all blocks so far; a recording shorter than one frame is padded with zeros."""
+        if self._frames == 0:
+            padded = torch.nn.functional.pad(self._carry, (0, max(0, N_FFT - self._carry.shape[-1])))[:N_FFT]
+            self._add((torch.fft.rfft(padded * self._window).abs() * (4.0 / N_FFT)).square().numpy()[:, None])
+        freqs = np.maximum(bin_frequencies(), 1.0)
+        ltas = 10 * np.log10(_BANDS @ (self._power / self._frames) + 1e-15)
+        floor, loud = self._percentile(10), self._percentile(95)
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            return np.interp(np.log(freqs), np.log(_CENTRES), values).astype(np.float32)
+
+        low, high = _band_edges(loud, loud - floor)
+        energy = self._energy / max(self._samples, 1)
+        rms = 10 * np.log10(energy) if energy > 0 else -np.inf
+        return RecordingStats(spread(ltas), spread(floor), low, high, float(rms))
+
+
+def _band_edges(loud: np.ndarray, span: np.ndarray) -> tuple[float, float]:
+    """Edges in Hz of the captured band from each band's loud level and its span over the noise floor (both dB).
+
+    A band beyond the capture holds stationary noise (its level hardly moves over time) or a codec's silence. The upper
+    edge is the highest frequency below which most of the last half octave moves; likewise the lower one. A share of
+    energy (roll-off) is not used: it mistakes bass-heavy music for a narrow band.
+    """
+    captured = (span >= _MIN_RANGE_DB) & (loud >= loud.max() + _MIN_LEVEL_DB)
+    steady = np.convolve(captured, np.ones(3) / 3, mode="same") > 0.5
+    inside = np.flatnonzero(steady)
+    if len(inside) == 0:
+        return 20.0, 20000.0
+    low, high = _CENTRES[inside[0]], _CENTRES[inside[-1]]
+    low = 20.0 if low < 30 else low
+    high = 20000.0 if high > 18500 else high
+    return float(np.clip(low, 20.0, 300.0)), float(np.clip(high, 2000.0, 20000.0))
+
+
+def measure_stats(x: np.ndarray | Tensor) -> RecordingStats:
+    """:class:`RecordingStats` of a whole recording (channels, samples) at 44.1 kHz that fits in memory."""
+    accumulator = StatsAccumulator()
+    accumulator.update(x)
+    return accumulator.finish()

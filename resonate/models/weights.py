@@ -1,0 +1,106 @@
+"""Saving and loading the weights that the pipeline uses: safetensors with the model's settings in the header.
+
+Nothing here unpickles. The header's JSON holds plain settings of a class chosen by ``kind``, never a class name to import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from demucs.htdemucs import HTDemucs
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from resonate import STEMS
+from resonate.errors import UserError
+from resonate.models.restorer import Restorer, RestorerConfig
+from resonate.models.separator import build_separator
+
+FOLDER = Path(__file__).parents[1] / "weights"
+SEPARATOR = FOLDER / "separator.safetensors"
+RESTORER = FOLDER / "restorer.safetensors"
+_KEY = "resonate"
+
+
+def save_weights(model: nn.Module, path: str | Path, kind: str, settings: dict[str, Any],
+                 record: dict[str, Any] | None = None) -> Path:
+    """Write ``model`` atomically.
+
+    Args:
+        model: its parameters and buffers are stored as float32.
+        path: ends in ``.safetensors``.
+        kind: ``separator`` or ``restorer``.
+        settings: plain values that build the same model again.
+        record: how it was trained (steps, seed, data, figures); kept in the header.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
+    header = {_KEY: json.dumps({"kind": kind, "settings": settings, "record": record or {}})}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(state, temporary, metadata=header)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_header(path: str | Path, kind: str) -> dict[str, Any]:
+    """Settings and record of a weights file, read without loading its tensors.
+
+    Raises:
+        UserError: the file is missing, not safetensors, or not of this kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"The {kind} weights {path} do not exist; give the path of a .safetensors file that train.py wrote.")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a safetensors file that can be read; train.py writes such files.") from error
+    if not isinstance(header, dict) or not isinstance(header.get("settings"), dict):
+        raise UserError(f"{path} does not say which model it belongs to; only weights that train.py wrote can be used.")
+    if header.get("kind") != kind:
+        raise UserError(f"{path} holds weights of a {header.get('kind')}, not of a {kind}.")
+    return header
+
+
+def _fill(model: nn.Module, path: str | Path, device: str | torch.device) -> nn.Module:
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"The weights in {path} do not fit the model that the file describes; the file is damaged.") from error
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_separator(path: str | Path = SEPARATOR, device: str | torch.device = "cpu") -> HTDemucs:
+    """The separator stored in ``path``, in eval mode. Raises UserError as :func:`read_header` does."""
+    settings = read_header(path, "separator")["settings"]
+    try:
+        model = build_separator(**settings)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"The settings in {path} build no separator; the file is damaged or from another version.") from error
+    if tuple(model.sources[:4]) != STEMS:
+        raise UserError(f"{path} separates {', '.join(model.sources)}; Resonate needs {', '.join(STEMS)} in this order.")
+    return _fill(model, path, device)
+
+
+def load_restorer(path: str | Path = RESTORER, device: str | torch.device = "cpu") -> Restorer:
+    """The restorer stored in ``path``, in eval mode. Raises UserError as :func:`read_header` does."""
+    settings = read_header(path, "restorer")["settings"]
+    try:
+        model = Restorer(RestorerConfig(**{**settings, "dilations": tuple(settings["dilations"])}))
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"The settings in {path} build no restorer; the file is damaged or from another version.") from error
+    return _fill(model, path, device)

@@ -1,0 +1,89 @@
+"""Time-varying gains on the short-time spectrum of a whole recording, applied in stretches.
+
+Analysis and synthesis are those of `resonate.models.restorer.stft` on the recording as a whole (Hann 2048, hop 512,
+reflected edges), so a stretch-wise run equals a run in one piece. The operator is linear in the sound.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Iterator
+
+import numpy as np
+import torch
+
+from resonate.models.stats import BINS, HOP, N_FFT
+from resonate.restore.store import Track
+
+_PAD = N_FFT // 2
+
+#: Frames per stretch.
+FRAMES = 256
+
+
+def frame_count(samples: int) -> int:
+    """Frames of a recording of `samples` samples."""
+    return samples // HOP + 1
+
+
+def _padded(track: Track, start: int, count: int) -> np.ndarray:
+    """Samples [start, start + count) of the recording with reflected edges; indices count from its first sample."""
+    block = track.read(start, count)
+    n = track.length
+    if start < 0:
+        k = min(-start, count)
+        block[:, :k] = track.read(1, -start)[:, ::-1][:, :k]
+    if start + count > n:
+        over = start + count - n
+        mirrored = track.read(n - 1 - over, over)[:, ::-1]
+        k = min(over, count)
+        block[:, count - k :] = mirrored[:, over - k :]
+    return block
+
+
+def spectrum(track: Track, first: int, count: int) -> torch.Tensor:
+    """Complex (channels, 1025, count) spectrum of frames [first, first + count). Needs over 1024 samples."""
+    samples = torch.from_numpy(_padded(track, first * HOP - _PAD, (count - 1) * HOP + N_FFT))
+    return torch.stft(samples, N_FFT, HOP, window=torch.hann_window(N_FFT), center=False, return_complex=True)
+
+
+def apply(track: Track, gains: Callable[[int, int], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """Apply K gains at once.
+
+    Args:
+        track: the sound, (channels, time).
+        gains: called with (first frame, frames), gives (K, 1025, frames), real.
+
+    Yields:
+        (start, (K, channels, n) samples), consecutive, over the whole recording.
+    """
+    window = torch.hann_window(N_FFT)
+    total = frame_count(track.length)
+    tail, weight_tail = None, torch.zeros(N_FFT - HOP)
+    for first in range(0, total, FRAMES):
+        count = min(FRAMES, total - first)
+        shaped = spectrum(track, first, count)[None] * torch.from_numpy(gains(first, count))[:, None]
+        pieces = torch.fft.irfft(shaped, N_FFT, dim=-2) * window[:, None]
+        k, channels = pieces.shape[:2]
+        size = (count - 1) * HOP + N_FFT
+        out = _overlap_add(pieces.reshape(k * channels, N_FFT, count), size).reshape(k, channels, size)
+        weight = _overlap_add(window.square()[None, :, None].expand(1, -1, count).contiguous(), size)[0]
+        if tail is not None:
+            out[..., : N_FFT - HOP] += tail
+            weight[: N_FFT - HOP] += weight_tail
+        ready = count * HOP if first + count < total else size
+        tail, weight_tail = out[..., ready:], weight[ready:]
+        start = first * HOP - _PAD
+        begin, end = max(0, -start), min(ready, track.length - start)
+        if end > begin:
+            yield start + begin, (out[..., begin:end] / weight[begin:end]).numpy()
+
+
+def _overlap_add(pieces: torch.Tensor, size: int) -> torch.Tensor:
+    """(rows, 2048, frames) to (rows, size)."""
+    folded = torch.nn.functional.fold(pieces, (1, size), (1, N_FFT), stride=(1, HOP))
+    return folded[:, 0, 0]
+
+
+def flat(gain: float) -> Callable[[int, int], np.ndarray]:
+    """A gain that is the same in every bin, in the form that :func:`apply` takes."""
+    return lambda first, count: np.full((1, BINS, count), gain, dtype=np.float32)

@@ -1,0 +1,95 @@
+"""Callbacks: stopping on SIGTERM, before/after audio for the tracker, and the weights that infer.py takes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import matplotlib
+import numpy as np
+import torch
+from lightning.pytorch.loggers import WandbLogger
+
+from resonate import RATE
+from resonate.models.weights import save_weights
+
+matplotlib.use("Agg")
+log = logging.getLogger(__name__)
+
+
+class StopOnSignal(L.Callback):
+    """On SIGTERM finishes the step, saves ``last.ckpt`` and ends the run in order, so that ``resume=auto`` goes on."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self.asked = False
+        self._previous: Any = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take over SIGTERM; Lightning's own handler would end the run without a checkpoint."""
+        self._previous = signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+                           batch_idx: int) -> None:
+        """Stop here if asked to."""
+        if self.asked and not trainer.should_stop:
+            trainer.save_checkpoint(self.checkpoint)
+            log.info("SIGTERM: saved step %d to %s", trainer.global_step, self.checkpoint)
+            trainer.should_stop = True
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give SIGTERM back."""
+        signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
+
+
+class Listen(L.Callback):
+    """Logs input, restored and reference of the first validation examples as audio and spectrograms."""
+
+    def __init__(self, examples: int = 2) -> None:
+        self.examples = examples
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+                                batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log one example; a run without a W&B logger has nowhere to put it."""
+        if batch_idx >= self.examples or not isinstance(trainer.logger, WandbLogger) or trainer.sanity_checking:
+            return
+        import wandb
+        sounds = {name: audio.detach().float().cpu().mean(0).numpy() for name, audio in outputs.items()}
+        sounds = {name: 0.5 * x / max(float(np.abs(x).max()), 1e-6) for name, x in sounds.items()}
+        content = {f"audio/{batch_idx}/{name}": wandb.Audio(x, sample_rate=RATE) for name, x in sounds.items()}
+        content[f"spectrograms/{batch_idx}"] = wandb.Image(_spectrograms(sounds))
+        trainer.logger.experiment.log({**content, "trainer/global_step": trainer.global_step})
+
+
+def _spectrograms(sounds: dict[str, np.ndarray]) -> np.ndarray:
+    """Spectrograms side by side as an RGB picture (height, width, 3) uint8."""
+    window = torch.hann_window(2048)
+    columns = []
+    for x in sounds.values():
+        z = torch.stft(torch.from_numpy(x), 2048, 1024, window=window, return_complex=True).abs()
+        levels = (20 * torch.log10(z + 1e-4) + 40).clamp(-40, 40).flip(0)[::2] / 80 + 0.5
+        columns.append(np.pad(levels.numpy(), ((0, 0), (0, 8))))
+    picture = matplotlib.colormaps["magma"](np.concatenate(columns, 1))[..., :3]
+    return (picture * 255).astype(np.uint8)
+
+
+class ExportWeights(L.Callback):
+    """Writes the (averaged) weights as safetensors after each validation and at the end, with the run's record."""
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self.record = record
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Export what validation has just measured (the moving average, where one is kept)."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        figures = {k: round(float(v), 3) for k, v in trainer.callback_metrics.items() if k.startswith("valid/")}
+        save_weights(pl_module.model, self.path, pl_module.kind, pl_module.settings(),
+                     {**self.record, "step": trainer.global_step, "figures": figures})

@@ -1,0 +1,110 @@
+"""Losses. All are finite on silence, and a missing stem costs nothing."""
+
+from __future__ import annotations
+
+import torch
+from auraloss.freq import MultiResolutionSTFTLoss
+from torch import Tensor, nn
+
+from resonate import STEMS
+from resonate.models.stats import BINS, N_FFT, bin_frequencies
+
+_OTHER = STEMS.index("other")
+_DB = 8.685889638
+
+
+def fold_missing(estimate: Tensor, present: Tensor) -> Tensor:
+    """Add the estimates of stems that a song does not have apart to its "other", where they sound in the target.
+
+    A finished mix has no stem apart: all estimates are summed and compared with the mix. A song whose bass is part of
+    its pads compares the sum of bass and other.
+
+    Args:
+        estimate: (batch, 4, channels, samples).
+        present: (batch, 4) bool.
+    """
+    absent = ~present
+    absent[:, _OTHER] = False
+    weight = absent[:, :, None, None].to(estimate.dtype)
+    extra = (estimate * weight).sum(1, keepdim=True)
+    is_other = torch.zeros(estimate.shape[1], device=estimate.device, dtype=estimate.dtype)
+    is_other[_OTHER] = 1
+    return estimate * (1 - weight) + extra * is_other[None, :, None, None]
+
+
+class StemLoss(nn.Module):
+    """L1 on waveforms plus L1 on linear STFT magnitudes at several resolutions (auraloss).
+
+    Neither term divides by the target's energy, so a silent stem teaches silence.
+    """
+
+    def __init__(self, stft_weight: float = 0.5, fft_sizes: tuple[int, ...] = (4096, 1024, 256)) -> None:
+        super().__init__()
+        self.stft_weight = stft_weight
+        self.stft = MultiResolutionSTFTLoss(
+            fft_sizes=list(fft_sizes), hop_sizes=[n // 4 for n in fft_sizes], win_lengths=list(fft_sizes),
+            w_sc=0.0, w_log_mag=0.0, w_lin_mag=1.0)
+
+    def forward(self, estimate: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Scalar loss of (batch, 4, channels, samples) against the same; ``present`` (batch, 4) bool."""
+        known = present.clone()
+        known[:, _OTHER] = True
+        estimate = fold_missing(estimate, present)[known]
+        target = target[known]
+        loss = (estimate - target).abs().mean()
+        if self.stft_weight:
+            loss = loss + self.stft_weight * self.stft(estimate, target)
+        return loss
+
+
+class LogSpectrumLoss(nn.Module):
+    """Distance of log magnitudes, as the log-spectral distance measures it, plus one of compressed magnitudes.
+
+    Per frame, the root of the weighted mean over bins of the squared difference in dB, with a floor 60 dB below the
+    reference's RMS magnitude (between the one of all bins and the one of the bin's band) and after matching levels; frames more than 30 dB under the reference's mean (pauses of the
+    music) count ``pause_weight``. Half of the bin weight is even over 20 Hz to 20 kHz, half falls with the width of the
+    auditory filters, so that the low octaves count.
+    """
+
+    def __init__(self, pause_weight: float = 0.3, compressed_weight: float = 8.0, level_weight: float = 0.02) -> None:
+        super().__init__()
+        self.pause_weight = pause_weight
+        self.compressed_weight = compressed_weight
+        self.level_weight = level_weight
+        freqs = torch.from_numpy(bin_frequencies()).float()
+        audible = ((freqs >= 20) & (freqs <= 20000)).float()
+        narrow = audible / (24.7 * (4.37 * freqs / 1000 + 1))  # Glasberg and Moore (1990)
+        bands = torch.bucketize(freqs, torch.tensor([120.0, 1000.0, 8000.0, 16000.0]))
+        membership = nn.functional.one_hot(bands).float()
+        self.register_buffer("membership", membership)
+        self.register_buffer("weights", 0.5 * audible / audible.sum() + 0.5 * narrow / narrow.sum())
+
+    def forward(self, output_db: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """Losses of ``output_db`` (batch, 1025, frames) against magnitudes ``reference`` of the same shape."""
+        energy = reference.square().mean(1)
+        mean = energy.mean(1, keepdim=True) + 1e-12
+        active = (energy > 1e-3 * mean).float()
+        frame_weight = active + self.pause_weight * (1 - active)
+        rms = (reference.square() * active[:, None]).sum((1, 2)) / (active.sum(1) * BINS).clamp(min=1) + 1e-12
+        per_bin = (reference.square() * active[:, None]).sum(2) / active.sum(1).clamp(min=1)[:, None]
+        band_rms = (per_bin @ self.membership / self.membership.sum(0)) @ self.membership.T + 1e-12
+        floor = 1e-3 * (rms.sqrt()[:, None] * band_rms.sqrt()).sqrt()[..., None]
+        output = torch.exp(output_db / _DB)
+        output_rms = (output.square() * active[:, None]).sum((1, 2)) / (active.sum(1) * BINS).clamp(min=1) + 1e-12
+        level_db = 0.5 * _DB * (torch.log(rms) - torch.log(output_rms))
+        output = output * torch.exp(level_db / _DB)[:, None, None]
+        difference = _DB * (torch.log(output + floor) - torch.log(reference + floor))
+        per_frame = ((difference.square() * self.weights[None, :, None]).sum(1) + 1e-3).sqrt()
+        log_loss = (per_frame * frame_weight).sum() / frame_weight.sum()
+        root = rms.sqrt()[:, None, None]
+        compressed = ((output / root + 1e-4).sqrt() - (reference / root + 1e-4).sqrt()).square()
+        compressed = (compressed * self.weights[None, :, None]).sum(1)
+        compressed = (compressed * frame_weight).sum() / frame_weight.sum()
+        total = log_loss + self.compressed_weight * compressed + self.level_weight * level_db.square().mean()
+        return {"loss": total, "log_spectrum": log_loss, "compressed": compressed}
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """STFT magnitude (batch, 1025, frames) of (batch, samples); a full-scale sine reads 1."""
+    window = torch.hann_window(N_FFT, device=x.device)
+    return torch.stft(x, N_FFT, N_FFT // 4, window=window, return_complex=True).abs() * (4.0 / N_FFT)

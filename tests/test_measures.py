@@ -1,0 +1,256 @@
+"""Known answers of the measures, what they are invariant to, and what cheats each one alone."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from resonate import RATE
+from resonate.evaluate import fir, measures, rivals, verdict
+from resonate.evaluate.alignment import cut_to_overlap
+
+N = 5 * RATE
+
+
+def make_music(seed: int, n: int = N) -> np.ndarray:
+    """(2, n): decaying harmonic notes with drum-like bursts, full band, silent from 2.5 s to 3.5 s."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((2, n))
+    d = np.arange(RATE) / RATE
+    for _ in range(40):
+        start, f = rng.integers(0, n - RATE), 110 * 2 ** (rng.integers(0, 30) / 12)
+        harmonics = np.arange(1, int(18000 / f))
+        tone = (np.sin(2 * np.pi * f * harmonics[:, None] * d + rng.random((len(harmonics), 1)) * 6)
+                / harmonics[:, None] ** 1.2).sum(axis=0) * np.exp(-3 * d)  # fmt: skip
+        x[:, start : start + RATE] += tone * rng.uniform(0.3, 1, (2, 1))
+    for start in range(0, n - 5000, 11025):
+        x[:, start : start + 5000] += rng.standard_normal(5000) * np.exp(-np.arange(5000) / 600)
+    x += 0.05 * rng.standard_normal((2, n))  # cymbals, roughly
+    x[:, int(2.5 * RATE) : int(3.5 * RATE)] = 0.0
+    return 0.1 * x
+
+
+@pytest.fixture(scope="module")
+def case() -> rivals.Case:
+    """A capture with a room, a dull tone, and crowd 8 dB under the music."""
+    rng = np.random.default_rng(7)
+    clean = make_music(1)
+    room = rng.standard_normal((2, RATE // 2)) * np.exp(-np.arange(RATE // 2) / 4000) * 0.02
+    room[:, 0] += 1.0
+    tone = signal.butter(1, [200, 2500], "bandpass", fs=RATE, output="sos")
+    wet = signal.sosfilt(tone, signal.fftconvolve(clean, room, axes=-1)[:, :N], axis=-1)
+    noise = signal.lfilter([1], [1, -0.9], rng.standard_normal((2, N)))
+    noise *= 0.4 * np.sqrt(np.mean(wet**2) / np.mean(noise**2))
+    gaps = measures.gap_mask(N, [(2.5, 3.5)])
+    return rivals.Case("made", *(x.astype(np.float32) for x in (wet + noise, clean)), gaps, wet, noise)
+
+
+@pytest.fixture(scope="module")
+def scored(case):
+    scorer = lambda y: verdict.score(y, case.reference, gaps=case.gaps, noise=case.noise)  # noqa: E731
+    names = ("input", "gate", "low-pass", "spectrum match")
+    return {name: scorer(rivals.RIVALS[name](case)) for name in names}
+
+
+def white(seed: int, n: int = RATE) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+# --- alignment -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", [0, 1, 733, 4410, -4410])
+def test_find_lag_is_exact_blind_to_polarity_and_noise(lag):
+    c = white(0, 2 * RATE)
+    y = -0.3 * np.roll(c, lag) + 0.3 * white(1, 2 * RATE)
+    assert measures.find_lag(y, c, RATE) == lag
+
+
+def test_find_lag_takes_the_direct_sound_not_the_louder_echo():
+    c = make_music(2)[0]
+    y = np.zeros_like(c)
+    y[300:] += c[:-300]
+    y[1500:] += 1.3 * signal.lfilter([0.05], [1, -0.95], c)[:-1500]  # louder, but dull
+    assert measures.find_lag(y, c, RATE) == 300
+
+
+def test_align_returns_what_both_have():
+    c = white(3)
+    y, d = measures.align(np.concatenate([np.zeros(100), c]), c, RATE)
+    assert len(y) == len(d) == len(c)
+    np.testing.assert_allclose(y, c)
+    y, d, t = cut_to_overlap(-5, np.arange(5, 20), np.arange(20), np.arange(20) * 10)
+    np.testing.assert_array_equal(y, d)
+    np.testing.assert_array_equal(t, d * 10)
+
+
+def test_silence_aligns_at_zero_and_bad_samples_are_refused():
+    assert measures.find_lag(np.zeros(1000), white(0, 1000), RATE) == 0
+    with pytest.raises(ValueError, match="finite"):
+        measures.to_mid(np.array([0.0, np.nan]))
+    with pytest.raises(ValueError, match="shape"):
+        measures.to_mid(np.zeros((1, 2, 3)))
+
+
+# --- si_sdr and f_sdr ------------------------------------------------------------------------------------------------
+
+
+def test_si_sdr_of_orthogonal_noise_is_the_ratio_of_energies():
+    c, v = white(0), white(1)
+    v -= (v @ c) / (c @ c) * c
+    v *= np.sqrt(0.1 * (c @ c) / (v @ v))
+    assert measures.si_sdr(c + v, c) == pytest.approx(10.0, abs=1e-9)
+    assert measures.si_sdr(-7 * (c + v), c) == pytest.approx(10.0, abs=1e-9)
+
+
+def test_f_sdr_forgives_a_filter_within_its_taps_and_si_sdr_does_not():
+    c = np.concatenate([np.zeros(1000), white(0), np.zeros(1000)])
+    h = np.zeros(900)
+    h[0], h[1:] = 1.0, 0.1 * white(1, 899) * np.exp(-np.arange(899) / 200)
+    y = np.roll(np.convolve(c, h)[: len(c)], -60)  # and 60 samples early
+    assert measures.f_sdr(y, c) > 60
+    assert measures.si_sdr(y, c) < 0
+
+
+def test_f_sdr_of_added_noise_is_its_level_and_late_echoes_count():
+    c, v = white(0, 4 * RATE), white(1, 4 * RATE) * 10 ** (-12 / 20)
+    assert measures.f_sdr(c + v, c) == pytest.approx(12.0, abs=0.1)
+    assert measures.f_sdr(c + 0.5 * np.roll(c, 3000), c) == pytest.approx(6.0, abs=0.1)
+
+
+def test_fir_fit_finds_the_filter_of_each_reference():
+    a, b = white(0, RATE), white(1, RATE)
+    a[-2000:] = b[-2000:] = 0.0
+    (of_a, of_b), rest = fir.fit(np.convolve(a, [0.5, -0.2])[:RATE] + 0.1 * b, [a, b], taps=64, before=8)
+    np.testing.assert_allclose(of_b[8 : 8 + RATE], 0.1 * b, atol=1e-6)
+    np.testing.assert_allclose(of_a[8 : 8 + RATE], np.convolve(a, [0.5, -0.2])[:RATE], atol=1e-6)
+    assert np.abs(rest).max() < 1e-6
+
+
+def test_silence_has_no_value():
+    c, zero = white(0), np.zeros(RATE)
+    for measure in (measures.si_sdr, measures.f_sdr):
+        assert math.isnan(measure(c, zero)) and math.isnan(measure(zero, c))
+    assert math.isnan(measures.lsd(c, zero))
+    assert math.isnan(measures.gap_db(zero, measures.gap_mask(RATE, [(0, 0.5)])))
+    assert math.isnan(measures.gap_db(c, []))
+
+
+# --- lsd -------------------------------------------------------------------------------------------------------------
+
+
+def test_lsd_is_zero_for_itself_at_any_level_and_its_closed_form_for_a_step_filter():
+    c = make_music(3)[0]
+    assert measures.lsd(-0.01 * c, c) == pytest.approx(0.0, abs=1e-3)
+    # The two channels of one spectrum 20 dB apart above 8 kHz: white noise, so levels stay far above e.
+    n, size = white(4, 2 * RATE), 2 * RATE
+    spectrum = np.fft.rfft(n)
+    spectrum[np.fft.rfftfreq(size, 1 / RATE) > 7000] *= 10 ** (-20 / 20)
+    y = np.fft.irfft(spectrum, size)
+    level = 20 * np.log10(np.sqrt(np.mean(n**2) / np.mean(y**2)))  # what matching the levels gives back
+    assert measures.lsd(y, n, (8000, 16000)) == pytest.approx(20 - level, abs=0.3)
+    assert measures.lsd(y, n, (20, 6000)) == pytest.approx(level, abs=0.3)
+
+
+def test_lsd_counts_only_frames_within_30_db_of_the_mean():
+    c = np.concatenate([white(0), 1e-3 * white(1)])
+    y = np.concatenate([c[:RATE], np.zeros(RATE)])
+    assert measures.lsd(y, c) < 0.3
+    c[RATE:] *= 100  # now 20 dB under: it counts, and it is missing
+    assert measures.lsd(y, c) > 10
+
+
+def test_lsd_of_bands_with_nothing_in_the_output_is_bounded():
+    c = make_music(5)[0]
+    assert 20 < measures.lsd(np.zeros_like(c), c) <= 66
+
+
+# --- gap_db ----------------------------------------------------------------------------------------------------------
+
+
+def test_gap_db_is_the_ratio_of_powers_at_any_level():
+    x = white(0, 4 * RATE)
+    gaps = [(1.0, 2.5)]
+    x[measures.gap_mask(len(x), gaps)] *= 10 ** (-17 / 20)
+    assert measures.gap_db(5 * x, gaps) == pytest.approx(-17, abs=0.15)
+    x[measures.gap_mask(len(x), gaps)] = 0
+    assert measures.gap_db(x, gaps) == measures.GAP_FLOOR_DB
+
+
+def test_find_gaps_finds_silence_but_no_short_rest():
+    c = make_music(1)
+    mask = verdict.find_gaps(c)
+    assert np.mean(mask == measures.gap_mask(N, [(2.5, 3.5)])) > 0.98
+    c = np.ones(RATE)
+    c[100 : 100 + RATE // 4] = 0
+    assert not verdict.find_gaps(c).any()
+
+
+# --- projection ------------------------------------------------------------------------------------------------------
+
+
+def test_noise_attenuation_is_what_was_taken_away_whatever_the_level(case):
+    before = measures.project(case.capture, case.wet, case.noise)
+    for attenuation in (6.0, 14.0):
+        y = 0.2 * (case.wet + 10 ** (-attenuation / 20) * case.noise)
+        after = measures.project(y, case.wet, case.noise)
+        assert measures.noise_attenuation(before, after) == pytest.approx(attenuation, abs=0.1)
+
+
+def test_music_distortion_is_the_level_of_what_was_added(case):
+    before = measures.project(case.capture, case.wet, case.noise)
+    foreign = signal.lfilter([1], [1, -0.9], white(9, N))
+    foreign *= np.sqrt(np.mean(case.wet.mean(axis=0) ** 2) / np.mean(foreign**2)) * 10 ** (-20 / 20)
+    after = measures.project(case.capture + foreign, case.wet, case.noise)
+    assert before.rest_db < -55  # nothing but music and noise is in it
+    assert after.rest_db == pytest.approx(-20, abs=0.3)
+    assert measures.music_distortion(before, after) == pytest.approx(-20 - before.rest_db, abs=0.3)
+    assert measures.music_distortion(before, before) == 0
+
+
+# --- cheats ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_passes_gap_db_and_the_verdict_sees_through_it(scored):
+    before, after = scored["input"], scored["gate"]
+    assert after.values["gap_db"] < before.values["gap_db"] - 15
+    assert verdict.against(before, after)["noise_attenuation"] < 0.1
+    assert verdict.joint_verdict(before, after) != "better"
+
+
+def test_a_low_pass_raises_f_sdr_and_lsd_refuses_it(scored):
+    before, after = scored["input"], scored["low-pass"]
+    assert after.values["f_sdr"] > before.values["f_sdr"]
+    assert after.values["lsd"] > before.values["lsd"] + 3
+    assert verdict.joint_verdict(before, after) == "worse"
+
+
+def test_eq_lowers_lsd_and_f_sdr_refuses_it(scored):
+    before, after = scored["input"], scored["spectrum match"]
+    assert after.values["lsd"] < before.values["lsd"] - 1
+    assert after.values["f_sdr"] < before.values["f_sdr"] - 0.1
+    assert verdict.joint_verdict(before, after) == "worse"
+
+
+def test_honest_noise_removal_is_better_and_without_the_noise_apart_the_verdict_stays_open(case, scored):
+    removed = verdict.score(case.wet + 0.3 * case.noise, case.reference, gaps=case.gaps, noise=case.noise)
+    assert verdict.joint_verdict(scored["input"], removed) == "better"
+    assert verdict.joint_verdict(scored["input"], scored["input"]) == "same"
+    blind = [verdict.score(y, case.reference, gaps=case.gaps) for y in (case.capture, case.wet)]
+    assert verdict.joint_verdict(*blind) == "open"
+    assert "music_distortion" not in verdict.against(*blind)
+
+
+def test_scores_do_not_depend_on_level_or_delay(case):
+    small = {k: verdict.score(y, case.reference, gaps=case.gaps) for k, y in
+             {"as is": case.capture, "late": -0.1 * np.pad(case.capture, ((0, 0), (400, 0)))}.items()}  # fmt: skip
+    assert small["late"].lag - small["as is"].lag == 400
+    for name, value in small["as is"].values.items():
+        assert small["late"].values[name] == pytest.approx(value, abs=0.1), name
+
+
+def test_every_measure_in_a_table_says_what_cheats_it():
+    assert set(measures.LSD_BANDS) | {"si_sdr", "f_sdr", "gap_db"} <= set(verdict.MEASURES)
+    for name, meaning in verdict.MEASURES.items():
+        assert meaning.better in (-1, 1) and meaning.says and meaning.blind_to and meaning.cheat, name

@@ -1,0 +1,37 @@
+"""Train a model: ``python train.py experiment=restorer`` or ``experiment=finetune_demucs data.music=[FOLDER]``."""
+
+from __future__ import annotations
+
+import os
+
+# Ops without an MPS kernel run on the CPU; torch reads this when it is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+import logging
+import sys
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from resonate.errors import UserError
+from resonate.training.run import TrainConfig, train
+
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+log = logging.getLogger("resonate")
+
+
+@hydra.main(version_base=None, config_path="configs", config_name="train")
+def main(config: DictConfig) -> None:
+    """Run one training; a failure that the user can mend is one sentence and exit status 2."""
+    try:
+        figures, _ = train(OmegaConf.to_object(config))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    for name, value in sorted(figures.items()):
+        log.info("%s %.3f", name, value)
+
+
+if __name__ == "__main__":
+    main()
