@@ -1,16 +1,12 @@
 """Get the files of `sources.tsv`: from a local mirror, or from where they come from, always by checksum."""
 
-import logging
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import quote
 
 from data_recipes import deb
 from data_recipes.common import read_table, sha256
 from resonate.errors import UserError
-
-log = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("sources.tsv")
 _GIT = re.compile(r"^([\w.\-]+/[\w.\-]+)@([0-9a-f]{40}):(.+)$")
@@ -19,6 +15,10 @@ _GIT = re.compile(r"^([\w.\-]+/[\w.\-]+)@([0-9a-f]{40}):(.+)$")
 def table() -> list[dict[str, str]]:
     """Rows of `sources.tsv`: file, source, origin, origin_sha256, bytes, sha256, licence, note."""
     return read_table(SOURCES)
+
+
+class NoOrigin(UserError):
+    """The table knows the repository of a file but not its path there, so only a mirror has it."""
 
 
 class Fetcher:
@@ -63,16 +63,37 @@ class Fetcher:
                             "version, so use a mirror with --source.") from error
 
     def _download(self, row: dict[str, str]) -> Path:
-        match = _GIT.match(row["origin"])
-        if not match:
-            raise UserError(f"The origin of {row['file']} is not known to the file; use a mirror with --source.")
-        import pooch
+        places = origins(row)
+        if not places:
+            raise NoOrigin(f"The path of {row['file']} at its origin is not known; use a mirror with --source.")
+        import pooch  # here, so that a mirror needs no downloader
 
+        name = f"{row['origin_sha256'][:16]}{Path(row['file']).suffix}"
+        reason = ""
+        for url in places:
+            try:
+                path = pooch.retrieve(url, f"sha256:{row['origin_sha256']}", fname=name, path=self.cache / "origin")
+                return Path(path)
+            except (OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+        raise UserError(f"{row['file']} could not be fetched from {places[0]} ({reason}); check the network or use "
+                        "--source.")
+
+
+def origins(row: dict[str, str]) -> list[str]:
+    """Addresses at which the file of a row may lie; the checksum decides."""
+    if match := _GIT.match(row["origin"]):
         repo, commit, path = match.groups()
-        name = f"{row['origin_sha256'][:16]}{Path(path).suffix}"
-        url = f"https://raw.githubusercontent.com/{repo}/{commit}/{quote(path)}"
-        try:
-            return Path(pooch.retrieve(url, f"sha256:{row['origin_sha256']}", fname=name, path=self.cache / "origin"))
-        except (OSError, ValueError) as error:
-            shutil.rmtree(self.cache / "origin" / name, ignore_errors=True)
-            raise UserError(f"{url} could not be fetched ({error}); check the network or use --source.") from error
+        return [_raw(repo, commit, path)]
+    repo, _, commit = row["origin"].partition("@")
+    if repo != "GoogleChromeLabs/web-audio-samples":
+        return []
+    # The table has no path for these; the repository moved its responses once.
+    stem = Path(row["file"]).stem
+    folder = {"kitchen-true-stereo": "house-impulses/", "echo-chamber": ""}.get(
+        stem, f"tim-warehouse/{stem.removesuffix('-spread')}/")
+    return [_raw(repo, commit, f"{top}/impulse-responses/{folder}{stem}.wav") for top in ("archive/demos", "samples/audio")]
+
+
+def _raw(repo: str, commit: str, path: str) -> str:
+    return f"https://raw.githubusercontent.com/{repo}/{commit}/{quote(path)}"

@@ -16,11 +16,12 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes.common import parser, run
@@ -35,9 +36,10 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 ROWS = ("capture", *(f"wet:{s}" for s in STEMS), "early", *(f"dry:{s}" for s in STEMS))
-SEVERITIES = {"near": 0.15, "mid": 0.45, "far": 0.7, "brutal": 0.95}
+PRESETS = ("near", "mid", "far", "brutal")
 #: Shares of near, mid, far and brutal under --severity mix.
 MIX = (0.25, 0.35, 0.25, 0.15)
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "degrade"
 INDEX_EVERY = 25
 
 
@@ -52,6 +54,7 @@ class Settings:
     split: str
     severity: str
     remix: float
+    degrade: dict = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -66,7 +69,8 @@ class Renderer:
         self.settings = settings
         remix = Remix(share=settings.remix) if settings.split == "train" else None
         self.excerpts = Excerpts(settings.music, settings.split, settings.seconds, remix)
-        self.bank = Bank.load(list(settings.bank), settings.split)
+        bank = Bank.load(list(settings.bank), settings.split)
+        self.chains = {name: CaptureChain(bank, ChainConfig(**values)) for name, values in settings.degrade.items()}
 
     def example(self, index: int) -> tuple[np.ndarray, dict]:
         """Example `index`: (rows, 2, T) float16 and its entry for the index, with the full parameters in "params"."""
@@ -74,18 +78,16 @@ class Renderer:
         seed = int(np.random.SeedSequence([s.seed, SPLITS.index(s.split), index]).generate_state(1, np.uint64)[0] >> 1)
         rng = np.random.default_rng(seed)
         excerpt = self.excerpts.draw(rng)
-        level = s.severity if s.severity != "mix" else str(rng.choice(list(SEVERITIES), p=MIX))
-        severity = float(np.clip(SEVERITIES[level] + rng.uniform(-0.12, 0.12), 0.0, 1.0))
-        chain = CaptureChain(self.bank, replace(ChainConfig(), severity=severity))
-        params = chain.sample(rng, excerpt.stems.shape[-1])
+        level = s.severity if s.severity != "mix" else str(rng.choice(PRESETS, p=MIX))
+        params = self.chains[level].sample(rng, excerpt.stems.shape[-1])
         with torch.inference_mode():
-            made = chain.apply(torch.from_numpy(excerpt.stems)[None], [params])
+            made = self.chains[level].apply(torch.from_numpy(excerpt.stems)[None], [params])
         parts = [made.capture[0][None], made.stems_wet[0], made.stems_early[0].sum(0, keepdim=True), made.stems_dry[0]]
         data = torch.cat(parts).to(torch.float16).numpy()
         entry = {
             "file": f"{index:06d}.npy", "seconds": s.seconds, "split": s.split, "song": excerpt.song,
             "start": round(excerpt.start, 3), "mix_only": excerpt.mix_only, "present": excerpt.present.tolist(),
-            "severity": round(severity, 4), "seed": seed, "measures": made.measures[0], "gaps": chain.gaps(params),
+            "severity": round(params["severity"], 4), "seed": seed, "measures": made.measures[0], "gaps": params["gaps"],
         }
         return data, {**entry, "params": made.params[0]}
 
@@ -178,6 +180,12 @@ def _results(settings: Settings, out: Path, todo: list[int], workers: int) -> It
             raise
 
 
+def presets() -> dict[str, dict]:
+    """The fields of ChainConfig for near, mid, far and brutal, from configs/degrade."""
+    values = {name: yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")) for name in PRESETS}
+    return {name: {k: v for k, v in fields.items() if k != "_target_"} for name, fields in values.items()}
+
+
 def music_folder(text: str) -> tuple[str, float]:
     """FOLDER or FOLDER=WEIGHT."""
     folder, _, weight = text.rpartition("=")
@@ -200,11 +208,12 @@ def main(argv: list[str] | None = None) -> None:
     args.add_argument("--seconds", type=float, default=10.0, help="length of an example")
     args.add_argument("--seed", type=int, default=0, help="seed of the whole cache")
     args.add_argument("--split", choices=SPLITS, default="train", help="which songs, rooms, crowds and devices")
-    args.add_argument("--severity", choices=[*SEVERITIES, "mix"], default="mix", help="how bad the captures are")
+    args.add_argument("--severity", choices=[*PRESETS, "mix"], default="mix", help="how bad the captures are")
     args.add_argument("--remix", type=float, default=0.6, help="share of examples with stems of several songs (train)")
     args.add_argument("--workers", type=int, default=1, help="processes")
     opts = args.parse_args(argv)
-    settings = Settings(tuple(opts.music), tuple(opts.bank), opts.seconds, opts.seed, opts.split, opts.severity, opts.remix)
+    settings = Settings(tuple(opts.music), tuple(opts.bank), opts.seconds, opts.seed, opts.split, opts.severity,
+                        opts.remix, presets())
     entries = render(settings, opts.out, opts.examples, opts.workers)
     log.info("%d examples, %.2f h in %s", len(entries), sum(e["seconds"] for e in entries) / 3600, opts.out)
 

@@ -29,7 +29,7 @@ from data_recipes.common import (
     shippable,
     write_table,
 )
-from data_recipes.fetch import Fetcher, table
+from data_recipes.fetch import Fetcher, NoOrigin, table
 from resonate import RATE, STEMS, audio
 from resonate.data import splits
 from resonate.errors import UserError
@@ -107,7 +107,11 @@ def build_bank(fetcher: Fetcher, out: Path) -> list[dict[str, object]]:
         if row["file"].startswith("music/"):
             continue
         kind, group = bank_names.place(row["file"])
-        path = fetcher.get(row)
+        try:
+            path = fetcher.get(row)
+        except NoOrigin as error:
+            log.warning("left out: %s", error)
+            continue
         # Voices are raw material for crowds, not recordings of a crowd: they lie beside the bank, not in it.
         place = out if kind != "voices" else out.parent
         target = place / kind / f"{group}__{safe_name(Path(row['file']).stem)}{path.suffix}"

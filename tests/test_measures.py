@@ -33,14 +33,14 @@ def make_music(seed: int, n: int = N) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def case() -> rivals.Case:
-    """A capture with a room, a dull tone, and crowd 8 dB under the music."""
+    """A capture with a room, and crowd 8 dB under the music, both through one dull microphone."""
     rng = np.random.default_rng(7)
     clean = make_music(1)
     room = rng.standard_normal((2, RATE // 2)) * np.exp(-np.arange(RATE // 2) / 4000) * 0.02
     room[:, 0] += 1.0
-    tone = signal.butter(1, [200, 2500], "bandpass", fs=RATE, output="sos")
-    wet = signal.sosfilt(tone, signal.fftconvolve(clean, room, axes=-1)[:, :N], axis=-1)
-    noise = signal.lfilter([1], [1, -0.9], rng.standard_normal((2, N)))
+    microphone = signal.butter(1, [200, 5000], "bandpass", fs=RATE, output="sos")
+    wet = signal.sosfilt(microphone, signal.fftconvolve(clean, room, axes=-1)[:, :N], axis=-1)
+    noise = signal.sosfilt(microphone, signal.lfilter([1], [1, -0.9], rng.standard_normal((2, N))), axis=-1)
     noise *= 0.4 * np.sqrt(np.mean(wet**2) / np.mean(noise**2))
     gaps = measures.gap_mask(N, [(2.5, 3.5)])
     return rivals.Case("made", *(x.astype(np.float32) for x in (wet + noise, clean)), gaps, wet, noise)

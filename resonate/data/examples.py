@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from resonate import RATE, STEMS
-from resonate.data.music import Song, load_song
+from resonate import RATE
+from resonate.data.excerpts import Excerpts
 from resonate.degrade.chain import CaptureChain
 from resonate.errors import UserError
 from resonate.models.stats import RecordingStats, measure_stats
@@ -98,28 +98,18 @@ class CachedCaptures(Dataset):
 
 
 class FreshCaptures(Dataset):
-    """Captures made on the fly: a stretch of a song, through the capture chain.
+    """Captures made on the fly: a stretch of music, through the capture chain.
 
     Args:
-        songs: where the music comes from; each is drawn in proportion to the square root of its length.
+        excerpts: where the music comes from.
         chain: the capture chain.
-        seconds: length of an example.
         length: number of examples.
         seed: of all draws.
     """
 
-    _TRIES = 8
-    _SILENT = 1e-3
-
-    def __init__(self, songs: Sequence[Song], chain: CaptureChain, seconds: float, length: int, seed: int = 0) -> None:
-        if not songs:
-            raise UserError("There is no song to train on; put songs with stems or finished mixes below data.music.")
-        self.songs = list(songs)
-        self.durations = np.array([song.duration for song in self.songs])
-        weights = np.sqrt(np.maximum(self.durations, 1.0))
-        self.weights = weights / weights.sum()
+    def __init__(self, excerpts: Excerpts, chain: CaptureChain, length: int, seed: int = 0) -> None:
+        self.excerpts = excerpts
         self.chain = chain
-        self.samples = int(seconds * RATE)
         self.length = length
         self.seed = seed
 
@@ -128,25 +118,11 @@ class FreshCaptures(Dataset):
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
-        stems, present = self._excerpt(rng)
-        params = self.chain.sample(rng, self.samples)
+        excerpt = self.excerpts.draw(rng)
+        params = self.chain.sample(rng, excerpt.stems.shape[-1])
         with torch.no_grad():
-            capture = self.chain.apply(torch.from_numpy(stems)[None], [params])
+            capture = self.chain.apply(torch.from_numpy(excerpt.stems)[None], [params])
         heard = capture.capture[0]
         return {"capture": heard, "wet": capture.stems_wet[0], "early": capture.stems_early[0].sum(0),
-                "dry": capture.stems_dry[0], "present": torch.from_numpy(present), **stats_tensors(measure_stats(heard))}
-
-    def _excerpt(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        seconds = self.samples / RATE
-        for _ in range(self._TRIES):
-            song = int(rng.choice(len(self.songs), p=self.weights))
-            start = float(rng.uniform(0, max(0.0, self.durations[song] - seconds)))
-            stems, present = load_song(self.songs[song], start, seconds)
-            if np.sqrt(np.mean(np.square(stems.sum(0)))) > self._SILENT:
-                break
-        else:
-            raise UserError(f"{self._TRIES} stretches in a row were silent, the last in {self.songs[song].name}; remove "
-                            "silent songs from the music folder.")
-        padded = np.zeros((len(STEMS), 2, self.samples), dtype=np.float32)
-        padded[..., : stems.shape[-1]] = stems[..., : self.samples]
-        return padded, present
+                "dry": capture.stems_dry[0], "present": torch.from_numpy(excerpt.present),
+                **stats_tensors(measure_stats(heard))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resonate.data.examples import CachedCaptures, FreshCaptures
-from resonate.data.music import Song, scan_music
+from resonate.data.excerpts import Excerpts, Remix
+from resonate.data.music import scan_music
 from resonate.degrade.bank import Bank
 from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
+
+log = logging.getLogger(__name__)
 
 STARTER_BANK = Path(__file__).parents[1] / "bank"
 
@@ -31,7 +35,7 @@ class DataConfig:
         batch_size: examples per step and device.
         workers: worker processes.
         valid_examples: examples in a validation run.
-        stems_only: leave out finished mixes.
+        stems_only: leave finished mixes out of a cache.
         seed: of every draw.
     """
 
@@ -85,7 +89,6 @@ class CaptureData(L.LightningDataModule):
         self.chain = chain
         self.accumulate = accumulate
         self.total = max_steps * accumulate * config.batch_size
-        self.songs: dict[str, list[Song]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Scan the sources once and refuse what cannot be trained on, before any long work."""
@@ -100,15 +103,18 @@ class CaptureData(L.LightningDataModule):
         if not music:
             raise UserError("There is nothing to train on; name a folder of songs with data.music=FOLDER or a rendered "
                             "cache with data.cache=FOLDER.")
+        self.train = FreshCaptures(self._excerpts(music, "train", Remix()), self._chain("train"), self.total, config.seed)
+        self.valid = FreshCaptures(self._excerpts(music, "valid", None), self._chain("valid"), config.valid_examples,
+                                   config.seed + 1)
+
+    def _excerpts(self, music: list[Path], split: str, remix: Remix | None) -> Excerpts:
+        """Songs of a split; a folder too small to spare any serves all of its songs, and the log says so."""
         songs = [song for folder in music for song in scan_music(folder)]
-        if config.stems_only:
-            songs = [song for song in songs if not song.mix_only]
-        self.songs = {split: [s for s in songs if s.split == split] for split in ("train", "valid", "test")}
-        training = self.songs["train"] or self.songs["valid"]
-        # A folder of one or two songs has none to spare: validation then hears the training songs through other captures.
-        validation = self.songs["valid"] or training
-        self.train = FreshCaptures(training, self._chain("train"), config.seconds, self.total, config.seed)
-        self.valid = FreshCaptures(validation, self._chain("valid"), config.seconds, config.valid_examples, config.seed + 1)
+        if not any(song.split == split for song in songs):
+            log.warning("None of the %d songs is in the %s split: all of them serve as %s songs, so validation figures "
+                        "may come from songs that training heard.", len(songs), split, split)
+            split = "all"
+        return Excerpts([(folder, 1.0) for folder in music], split, self.config.seconds, remix)
 
     def _chain(self, split: str) -> CaptureChain:
         return CaptureChain(Bank.load(folders(self.config.bank) or [STARTER_BANK], split), self.chain)
@@ -118,7 +124,8 @@ class CaptureData(L.LightningDataModule):
         if self.config.cache:
             return {split: {"examples": len(data.items), "songs": len({m["song"] for _, m in data.items})}
                     for split, data in (("train", self.train), ("valid", self.valid))}
-        return {split: {"songs": [song.name for song in songs]} for split, songs in self.songs.items()}
+        return {split: {"songs": [song.name for song in data.excerpts.songs]}
+                for split, data in (("train", self.train), ("valid", self.valid))}
 
     def train_dataloader(self) -> DataLoader:
         """Examples in order of their index, from the one after the last that a resumed run has seen."""

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 #: encoder -> (decoder, sample format, rates it takes)
 CODECS = {
     "aac": ("aac", "fltp", (48000, 44100, 32000, 24000, 22050, 16000, 8000)),
-    "libopus": ("libopus", "flt", (48000, 24000, 16000, 8000)),
+    # Opus always decodes to 48 kHz, and phones encode it there; narrower bands come from the bit rate.
+    "libopus": ("libopus", "flt", (48000,)),
     "libmp3lame": ("mp3float", "fltp", (48000, 44100, 32000, 24000, 22050, 16000, 8000)),
     "libopencore_amrnb": ("amrnb", "s16", (8000,)),
 }

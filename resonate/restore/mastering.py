@@ -19,10 +19,10 @@ from resonate.restore.store import Track
 
 #: Look-ahead in control steps of about 1 ms, and recovery in dB per step.
 LOOKAHEAD = 5
-RELEASE_DB = 0.06
+RELEASE_DB = 0.1
 
 #: dB that are kept below the ceiling, for what the smooth gain does between samples and for other meters' filters.
-MARGIN_DB = 0.1
+MARGIN_DB = 0.3
 
 
 @dataclass

@@ -37,8 +37,8 @@ class ModelConfig:
 
     Attributes:
         kind: ``separator`` or ``restorer``.
-        pretrained: ``null`` (from scratch), ``repo`` (the weights in the repo), ``htdemucs`` (downloaded on first use by
-            the demucs package) or a path of weights that train.py wrote.
+        pretrained: ``null`` (from scratch), ``repo`` (the weights in the repo), ``htdemucs`` (downloaded on first use
+            by the demucs package) or a path of weights that train.py wrote.
         options: settings of a new model; ignored where weights bring their own.
         stft_weight: weight of the separator's STFT loss.
     """
@@ -190,8 +190,8 @@ def _released_htdemucs() -> tuple[torch.nn.Module, dict[str, Any]]:
     try:
         bag = get_model("htdemucs")
     except (OSError, RuntimeError) as error:
-        raise UserError("The htdemucs weights could not be downloaded; give a local file with model.pretrained=PATH, or "
-                        "model.pretrained=repo for the small model of this repo.") from error
+        raise UserError("The htdemucs weights could not be downloaded; give a local file with model.pretrained=PATH, "
+                        "or model.pretrained=repo for the small model of this repo.") from error
     network = bag.models[0]
     _, arguments = network._init_args_kwargs
     settings = {k: v for k, v in arguments.items() if k not in ("sources", "samplerate", "segment")}
@@ -240,7 +240,8 @@ def build_trainer(config: TrainConfig, output: Path, record: dict[str, Any]) -> 
         max_steps=settings.max_steps, max_epochs=-1, accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip, val_check_interval=settings.valid_every * settings.accumulate,
         check_val_every_n_epoch=None, num_sanity_val_steps=0, log_every_n_steps=10, callbacks=callbacks,
-        logger=_logger(config, output), enable_progress_bar=config.callbacks.progress, default_root_dir=output, use_distributed_sampler=False)
+        logger=_logger(config, output), enable_progress_bar=config.callbacks.progress, default_root_dir=output,
+        use_distributed_sampler=False)
 
 
 def _logger(config: TrainConfig, output: Path) -> Logger:

@@ -1,0 +1,277 @@
+"""The capture chain: clean stems in, what a phone in the crowd records out, with every component tracked.
+
+capture = sum(stems_wet) + crowd + handling + distortion. Linear stages and the AGC's gain act on every component
+alike; what overload, suppressor, clip and codec add is `distortion`. Everything is drawn first (`sample`, plain
+numbers that survive JSON), then applied as a pure function of stems, parameters and bank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resonate import RATE, STEMS
+from resonate.degrade import agc, capsule, codec, converter, crowd, filters, handling, measures, stage, venue
+from resonate.degrade.bank import Bank
+from resonate.errors import UserError
+
+#: RMS of the music at the capsule, and of stems_dry and stems_early as a mix: -20 dBFS while music plays.
+MUSIC_RMS = 0.1
+
+
+@dataclass  # not frozen: Hydra cannot merge a list into a frozen structured config
+class ChainConfig:
+    """What may happen. Shares are probabilities in [0, 1].
+
+    severity: (low, high) within [0, 1], drawn uniformly per example: 0 = near and clean, 1 = far, loud crowd.
+    simulated_share/simulated_rooms: rooms by pyroomacoustics and the size of their pool per venue.
+    """
+
+    severity: tuple[float, float] = (0.0, 1.0)
+    gap_share: float = 0.35
+    measured_share: float = 0.3
+    simulated_share: float = 0.0
+    simulated_rooms: int = 8
+    moving_share: float = 0.15
+    sing_along_share: float = 0.3
+    stereo_share: float = 0.5
+    suppressor_share: float = 0.2
+    codec_chain_share: float = 0.25
+    codecs: bool = True
+
+    def __post_init__(self) -> None:
+        low, high = self.severity
+        if not 0.0 <= low <= high <= 1.0:
+            raise UserError(f"degrade severity must be two numbers 0 <= low <= high <= 1, got {low}, {high}.")
+
+
+@dataclass
+class Capture:
+    """All (B, 2, T) or (B, 4, 2, T) float32 on one clock, no delay between any two.
+
+    stems_wet: each stem as captured. handling: bumps, rubs, wind and the capsule's self-noise.
+    stems_early: dry stems through the first 50 ms of the room, full band (no PA, capsule or AGC colouring).
+    stems_dry: the clean stems with the desk's balance, muted in the gaps; dry and early are at MUSIC_RMS.
+    params: what `sample` gave; measures: see `measures.measure`.
+    """
+
+    capture: Tensor
+    stems_wet: Tensor
+    crowd: Tensor
+    handling: Tensor
+    distortion: Tensor
+    stems_early: Tensor
+    stems_dry: Tensor
+    params: list[dict] = field(default_factory=list)
+    measures: list[dict] = field(default_factory=list)
+
+
+class CaptureChain:
+    """Draws and applies captures. Examples are processed one by one, so a batch equals its members exactly."""
+
+    def __init__(self, bank: Bank, config: ChainConfig | None = None) -> None:
+        self.bank = bank
+        self.config = config or ChainConfig()
+
+    def sample(self, rng: np.random.Generator, n_samples: int, severity: float | None = None) -> dict:
+        """Parameters for a capture of n_samples at 44.1 kHz: nested dicts of plain values (JSON-able)."""
+        config, seconds = self.config, n_samples / RATE
+        drawn = float(rng.uniform(*config.severity))
+        severity = drawn if severity is None else float(severity)
+        names = {kind: [item.name for item in self.bank.items(kind)] for kind in ("crowd", "rooms", "devices", "handling")}
+        place = venue.sample(
+            rng,
+            severity,
+            names["rooms"],
+            config.measured_share,
+            config.simulated_share,
+            config.simulated_rooms,
+            config.moving_share,
+        )
+        phone = capsule.sample(rng, severity, names["devices"], config.stereo_share)
+        adc = converter.sample(rng, severity)
+        saved = codec.sample(rng, severity, adc.rate, phone.capsules, config.codec_chain_share)
+        gaps, fades = _sample_gaps(rng, seconds) if rng.uniform() < config.gap_share else ([], [])
+        return {
+            "rate": RATE,
+            "n_samples": n_samples,
+            "severity": severity,
+            "gaps": gaps,
+            "fades": fades,
+            "stage": asdict(stage.sample(rng, severity)),
+            "venue": asdict(place),
+            "crowd": asdict(crowd.sample(rng, severity, seconds, names["crowd"], config.sing_along_share)),
+            "handling": asdict(
+                handling.sample(rng, severity, seconds, place.venue == "open_air", names["handling"])
+            ),
+            "capsule": asdict(phone),
+            "agc": asdict(agc.sample(rng, severity, config.suppressor_share)),
+            "converter": asdict(adc),
+            "codec": asdict(saved if config.codecs else codec.CodecParams([])),
+        }
+
+    def from_seed(self, seed: int | Sequence[int], n_samples: int) -> dict:
+        """`sample` with a generator of its own: same seed, same parameters."""
+        return self.sample(np.random.default_rng(seed), n_samples)
+
+    def apply(self, stems: Tensor, params: list[dict]) -> Capture:
+        """stems (B, 4, 2, T) float32 at 44.1 kHz in the order of resonate.STEMS -> Capture.
+
+        Raises ValueError when shapes and parameters do not fit, UserError for names the bank lacks.
+        """
+        if stems.ndim != 4 or stems.shape[1:3] != (len(STEMS), 2) or len(params) != len(stems):
+            raise ValueError(f"stems must be (batch, 4, 2, time) with one params each, got {tuple(stems.shape)}")
+        parts, figures = [], []
+        for example, values in zip(stems, params, strict=True):
+            if values["n_samples"] != example.shape[-1]:
+                raise ValueError(f"params are for {values['n_samples']} samples, stems have {example.shape[-1]}")
+            tensors, figure = self._one(example.to(torch.float32), values)
+            parts.append(tensors)
+            figures.append(figure)
+        stacked = [torch.stack(column) for column in zip(*parts, strict=True)]
+        return Capture(*stacked, params=list(params), measures=figures)
+
+    def _one(self, stems: Tensor, values: dict) -> tuple[tuple[Tensor, ...], dict]:
+        n, device = stems.shape[-1], stems.device
+        pa = stage.StageParams(**values["stage"])
+        place = venue.VenueParams(**values["venue"])
+        phone = capsule.CapsuleParams(**values["capsule"])
+        people = crowd.CrowdParams.from_dict(values["crowd"])
+        touch = handling.HandlingParams.from_dict(values["handling"])
+
+        # 1, 2: desk, PA, room and capsule response (one linear filter from speakers to capsules)
+        mute = mute_curve(values["gaps"], values["fades"], n)
+        dry = stage.balance(stems, pa) * torch.from_numpy(mute).to(device)
+        dry = _normalise(dry)
+        fed = stage.apply(dry, pa)
+        response = venue.response(place, pa, self.bank)
+        mic = capsule.response(phone, self.bank)
+        wet, early = self._through_room(fed, dry, response, place, pa, mic, phone)
+        gain = _level(wet)
+        wet, early = wet * gain, _normalise(early)
+
+        # 3, 4: crowd in the same room, handling at the phone, both through the capsule
+        vocals = dry[STEMS.index("vocals")].mean(dim=0).cpu().numpy()
+        people_at = crowd.apply(people, n, vocals, mute, self.bank)
+        noise = handling.apply(touch, n, MUSIC_RMS, self.bank)
+        around = self._around(people_at, noise, response, people, mic, phone, device)
+        crowd_wet = around[0] * _crowd_gain(around[0], mute, people.snr_db)
+        own = around[1] + torch.from_numpy(capsule.self_noise(phone, n, MUSIC_RMS)).to(device)
+        tracks = torch.cat([wet, crowd_wet[None], own[None], torch.zeros_like(own)[None]])
+
+        # 5 to 8: overload, AGC and suppressor, converter, codec
+        total = tracks.sum(dim=0)
+        tracks[6] += capsule.overload(total, phone, MUSIC_RMS) - total
+        control = agc.AgcParams(**values["agc"])
+        tracks = tracks * agc.gain(tracks.sum(dim=0), control, MUSIC_RMS)
+        total = tracks.sum(dim=0)
+        tracks[6] += agc.suppress(total, control) - total
+        adc = converter.ConverterParams(**values["converter"])
+        tracks = converter.linear(tracks, adc)
+        loud = tracks.sum(dim=0)
+        clipped = converter.clip(loud)
+        coded = codec.apply(clipped.cpu().numpy(), codec.CodecParams.from_dict(values["codec"]))
+        capture = torch.from_numpy(np.ascontiguousarray(coded)).to(device)
+        if phone.capsules == 1:
+            capture = capture.mean(dim=0, keepdim=True).expand(2, -1).contiguous()
+        tracks[6] = capture - tracks[:6].sum(dim=0)
+        figures = measures.measure(capture, tracks, loud, mute, response, values)
+        return (capture, tracks[:4], tracks[4], tracks[5], tracks[6], early, dry), figures
+
+    def _through_room(
+        self,
+        fed: Tensor,
+        dry: Tensor,
+        response: venue.Response,
+        place: venue.VenueParams,
+        pa: stage.StageParams,
+        mic: np.ndarray,
+        phone: capsule.CapsuleParams,
+    ) -> tuple[Tensor, Tensor]:
+        colour = filters.fold(stage.response(pa), mic)
+        # The limiter's gain is a property of the programme, so `fed` and `dry` need a transform each.
+        wet = venue.apply(fed, [_capsules(filters.fold(response.kernel, colour), phone)])[0]
+        early = venue.apply(dry, [_capsules(response.early, phone)])[0]
+        if place.moves:
+            other = venue.response(venue.elsewhere(place), pa, self.bank)
+            there = venue.apply(fed, [_capsules(filters.fold(other.kernel, colour), phone)])[0]
+            there_early = venue.apply(dry, [_capsules(other.early, phone)])[0]
+            t = torch.linspace(0, 1, fed.shape[-1], device=fed.device)
+            way = ((t - place.move_start) / max(place.move_end - place.move_start, 1e-3)).clamp(0, 1)
+            wet, early = wet + way * (there - wet), early + way * (there_early - early)
+        return wet, early
+
+    def _around(
+        self,
+        people_at: np.ndarray,
+        noise: np.ndarray,
+        response: venue.Response,
+        people: crowd.CrowdParams,
+        mic: np.ndarray,
+        phone: capsule.CapsuleParams,
+        device: torch.device,
+    ) -> Tensor:
+        """Crowd (through the room's diffuse tail too) and handling at the capsules: (2, 2, T)."""
+        tail = np.stack([response.late[0, 0], response.late[1, 1]])
+        tail = tail / np.sqrt(np.square(tail).sum(axis=-1, keepdims=True) + 1e-12)
+        room = tail * np.float32(10 ** (people.reverb_db / 20))
+        room[:, filters.LEAD] += 1.0
+        kernel = filters.fold(room.astype(np.float32), mic)
+        diffuse = filters.convolve(torch.from_numpy(people_at[None]).to(device), [kernel])[0]
+        if np.any(noise):
+            touched = filters.convolve(torch.from_numpy(noise[None]).to(device), [mic], lead=0)[0]
+        else:
+            touched = torch.zeros_like(diffuse)
+        around = torch.cat([diffuse, touched])
+        return around[:, :1].expand(-1, 2, -1).clone() if phone.capsules == 1 else around
+
+
+def mute_curve(gaps: list, fades: list, n_samples: int) -> np.ndarray:
+    """(n_samples,) float32: 0 inside the gaps [start, end] in s, 1 elsewhere, raised-cosine fades of `fades`
+    [before, after] in s outside them."""
+    mute = np.ones(n_samples, np.float32)
+    t = np.arange(n_samples) / RATE
+    for (start, end), (before, after) in zip(gaps, fades, strict=True):
+        down = np.clip((start - t) / max(before, 1e-4), 0.0, 1.0)
+        up = np.clip((t - end) / max(after, 1e-4), 0.0, 1.0)
+        mute *= (0.5 - 0.5 * np.cos(np.pi * np.maximum(down, up))).astype(np.float32)
+    return mute
+
+
+def _sample_gaps(rng: np.random.Generator, seconds: float) -> tuple[list, list]:
+    """One stretch without music: at the beginning, at the end or in between; at most half of the capture."""
+    length = float(min(rng.uniform(0.8, 4.0), 0.5 * seconds))
+    kind = str(rng.choice(["begin", "end", "gap"]))
+    if kind == "begin":
+        span, fade = [0.0, length], [0.0, float(rng.uniform(0.005, 0.1))]
+    elif kind == "end":
+        span, fade = [seconds - length, seconds], [float(rng.choice([0.02, rng.uniform(0.1, 1.0)])), 0.0]
+    else:
+        start = float(rng.uniform(0.1 * seconds, 0.9 * seconds - length))
+        span, fade = [start, start + length], [float(rng.uniform(0.01, 0.6)), float(rng.uniform(0.005, 0.1))]
+    return [span], [fade]
+
+
+def _level(stems: Tensor) -> float:
+    """Gain that brings the sum of (4, 2, T) to MUSIC_RMS while it plays, at most +40 dB (silence stays silence)."""
+    rms = filters.active_rms(stems.sum(dim=0))
+    return min(MUSIC_RMS / rms, 100.0) if rms > 0 else 1.0
+
+
+def _normalise(stems: Tensor) -> Tensor:
+    return stems * _level(stems)
+
+
+def _capsules(kernel: np.ndarray, phone: capsule.CapsuleParams) -> np.ndarray:
+    """A phone with one capsule hears the same in both channels."""
+    return kernel[:, [0, 0]] if phone.capsules == 1 else kernel
+
+
+def _crowd_gain(people: Tensor, mute: np.ndarray, snr_db: float) -> float:
+    """Gain for the SNR asked for over the time in which music plays (over all of it where none does)."""
+    playing = torch.from_numpy(mute > 0.5).to(people.device)
+    heard = people[:, playing] if bool(playing.any()) else people
+    rms = float(heard.square().mean().sqrt())
+    return MUSIC_RMS * 10 ** (-snr_db / 20) / rms if rms > 1e-9 else 0.0

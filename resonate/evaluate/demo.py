@@ -1,0 +1,74 @@
+"""`python -m resonate.evaluate.demo out/`: the before/after table of the bundled recording."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from resonate import __version__
+from resonate.errors import UserError
+from resonate.evaluate import cases, table
+from resonate.evaluate.verdict import Score, score
+
+COLUMNS = ("f_sdr", "lsd", "lsd_low", "lsd_high", "gap_db")
+#: Row name -> file below the result folder. Only the master must be there; the others need the ledger.
+RESULTS = {
+    "revealed": "ledger/revealed.wav",
+    "restored (master)": "master.wav",
+}
+MASTER = "restored (master)"
+
+
+def compare(output: Path, folder: Path = cases.BUNDLED) -> dict[str, Score]:
+    """Score the bundled recording and what `infer.py` made of it in `output`/demo; row name -> Score, input first.
+
+    Raises UserError where there is no result.
+    """
+    result = output / "demo"
+    if not (result / RESULTS[MASTER]).is_file():
+        raise UserError(f"There is no {result / RESULTS[MASTER]}; run: python infer.py {folder / 'demo.m4a'} -o {output}")
+    case = cases.bundled(folder)
+    scores = {"input": score(case.capture, case.reference, gaps=case.gaps)}
+    for name, file in RESULTS.items():
+        if (result / file).is_file():
+            scores[name] = score(cases.read_stereo(result / file), case.reference, gaps=case.gaps)
+    return scores
+
+
+def main(arguments: list[str] | None = None, console: Console | None = None) -> int:
+    """Print the table and where the files are, write `<output>/demo/scores.json`; 0, or 2 for a UserError."""
+    parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.demo", description=__doc__)
+    parser.add_argument("output", type=Path, help="the folder that infer.py wrote to")
+    output = parser.parse_args(arguments).output
+    console = console or Console()
+    try:
+        scores = compare(output)
+        result = output / "demo"
+        values = {name: s.values for name, s in scores.items()}
+        table.write_json(result / "scores.json", {"resonate": __version__, "recording": "demo", "scores": values})
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    caption = (
+        "dB against the clean mix of the same 1 song (a simulated capture); in brackets the change.\n"
+        "f_sdr: likeness. lsd: distance of the spectra, all / bass / treble. gap_db: noise where there is no music."
+    )
+    console.print(table.build(values, COLUMNS, title="Bundled recording, before and after", caption=caption))
+    places = {
+        "restored track": result / "master.wav",
+        "stems": result / "stems",
+        "listen and look": result / "report.html",
+        "what was done": result / "report.json",
+        "these figures": result / "scores.json",
+    }
+    for name, path in places.items():
+        if path.exists():
+            console.print(f"  {name + ':':<17}{path}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

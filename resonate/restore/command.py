@@ -1,0 +1,205 @@
+"""The command behind infer.py: names, settings, checks before any work, then one recording after the other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from resonate.audio import Source, probe
+from resonate.errors import UserError
+from resonate.restore import results
+from resonate.restore.against import compare
+from resonate.restore.arguments import Arguments, find_inputs, parse
+from resonate.restore.config import RestoreConfig, from_dict
+from resonate.restore.estimate import check_disk, estimate, sentence
+from resonate.restore.pipeline import Outcome, restore
+from resonate.restore.work import Models
+
+log = logging.getLogger(__name__)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+USAGE = """Restore recordings made in the crowd: stems, a master and a report per recording.
+
+  python infer.py show.m4a -o out/
+  python infer.py *.m4a -o out/ mode=reveal
+  python infer.py input=show.m4a output=out/ start=30 duration=20
+
+  FILE, input=FILE       a recording, a glob, or a folder of recordings; may be given several times
+  -o, output=FOLDER      where the results go (default: restored/), one folder for each recording
+  reference=FILE         a clean recording of the same performance: adds reference.json with measures against it
+  separator=, restorer=  weights (default: those of the repo)
+  --                     what follows is names
+
+Settings, as name=value; configs/restore/ explains each:
+"""
+
+
+def read_config(arguments: Arguments) -> tuple[RestoreConfig, str]:
+    """The checked settings and their YAML. UserError, in one sentence, for what Hydra or the checks refuse."""
+    try:
+        with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
+            plain = OmegaConf.to_container(compose("infer"), resolve=True)
+            _check_keys(arguments.overrides, plain)
+            values = OmegaConf.to_container(compose("infer", overrides=arguments.overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"The settings {' '.join(arguments.overrides)} cannot be read: {first}") from None
+    values |= {"separator": arguments.separator, "restorer": arguments.restorer}
+    return from_dict(values), OmegaConf.to_yaml(OmegaConf.create(values))
+
+
+def _check_keys(overrides: list[str], plain: dict[str, Any]) -> None:
+    known = ["restore", *(f"{k}.{s}" if isinstance(v, dict) else k for k, v in plain.items()
+                          for s in (v if isinstance(v, dict) else [k]))]
+    for word in overrides:
+        key = word.split("=", 1)[0]
+        if key not in known:
+            raise UserError(f"{word}: there is no such setting and no file of that name; "
+                            f"the settings are {', '.join(known)}.")
+
+
+class Screen:
+    """What the user reads while it works. Names are shown as they are, never as markup."""
+
+    def __init__(self) -> None:
+        self.out = Console(markup=False, highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+        self._stage = ""
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self.out.print(_printable(text))
+
+    def fail(self, text: str) -> None:
+        """A line on standard error."""
+        self.err.print(_printable(text))
+
+    def tell(self, stage: str, share: float) -> None:
+        """Progress: on a terminal a line that moves, else a line per stage."""
+        if self.out.is_terminal:
+            self.out.print(f"  {stage} {100 * share:3.0f} %   ", end="\r")
+        elif stage != self._stage:
+            self.out.print(f"  {stage}")
+        self._stage = stage
+
+
+def _printable(text: str) -> str:
+    """Names may hold bytes that are no text; show them escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def main(argv: list[str]) -> int:
+    """Run. Exit status 0: all done; 1: some of several recordings failed; 2: nothing could be done."""
+    screen = Screen()
+    try:
+        arguments = parse(argv)
+        if arguments.help:
+            screen.say(USAGE + (CONFIGS / "restore" / "default.yaml").read_text(encoding="utf-8").split("\n", 1)[1])
+            return 0
+        return _run(arguments, screen)
+    except UserError as error:
+        screen.fail(str(error))
+        return 2
+    except KeyboardInterrupt:
+        screen.fail("Stopped; nothing half-written is left.")
+        return 130
+
+
+def _run(arguments: Arguments, screen: Screen) -> int:
+    config, text = read_config(arguments)
+    inputs = find_inputs(arguments.inputs)
+    output = Path(arguments.output or "restored")
+    reference = Path(arguments.reference) if arguments.reference else None
+    if reference is not None:
+        if len(inputs) > 1:
+            raise UserError("A reference belongs to one recording: give one input with it.")
+        probe(reference)
+    models = Models(config)
+    if not config.diagnose_only:
+        models.check()
+    sources, failures = _probe(inputs)
+    if not sources:
+        return _summary(screen, [], failures, len(inputs))
+    results.check_output(output)
+    names = dict(zip(sources, results.folder_names(list(sources), output), strict=True))
+    estimates = [estimate(source, config, models.device) for source in sources.values()]
+    screen.say(sentence(estimates, models.device))
+    check_disk(estimates, output)
+    _start_log(output, text, arguments.overrides)
+    done: list[Outcome] = []
+    for path, name in names.items():
+        screen.say(f"{path}")
+        try:
+            outcome = restore(path, output / name, config, models, screen.tell)
+            if reference is not None and not config.diagnose_only:
+                screen.say("  " + compare(path, reference, outcome))
+        except (UserError, OSError) as error:
+            failures[path] = _reason(error)
+            log.error("%s: %s", path, failures[path])
+            continue
+        done.append(outcome)
+        _announce(screen, outcome)
+    return _summary(screen, done, failures, len(inputs))
+
+
+def _probe(inputs: list[Path]) -> tuple[dict[Path, Source], dict[Path, str]]:
+    """Headers of all inputs that have one, and why the others have not."""
+    sources: dict[Path, Source] = {}
+    failures: dict[Path, str] = {}
+    for path in inputs:
+        try:
+            sources[path] = probe(path)
+        except UserError as error:
+            failures[path] = str(error)
+    return sources, failures
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'The output'}: {error.strerror or error}; nothing half-written is left."
+    return str(error)
+
+
+def _announce(screen: Screen, outcome: Outcome) -> None:
+    if outcome.already:
+        screen.say(f"  already done with these settings: {outcome.folder}")
+        return
+    for sentence_ in outcome.report["diagnosis"]["words"]:
+        screen.say(f"  {sentence_}")
+    took = sum(outcome.report["timings"].values())
+    screen.say(f"  done in {took:.1f} s: {outcome.folder}")
+
+
+def _summary(screen: Screen, done: list[Outcome], failures: dict[Path, str], count: int) -> int:
+    for text in failures.values():
+        screen.fail(text)
+    if count > 1:
+        screen.say(f"{len(done)} of {count} recordings are done, {len(failures)} failed.")
+    if not failures:
+        return 0
+    return 1 if done else 2
+
+
+def _start_log(output: Path, settings: str, overrides: list[str]) -> None:
+    """Keep the run's settings and log below the output, as Hydra would."""
+    folder = output / results.RUNS / time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(settings, encoding="utf-8")
+    (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)), encoding="utf-8")
+    handler = logging.FileHandler(folder / "infer.log", encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("resonate")
+    root.setLevel(logging.INFO)
+    for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)

@@ -1,0 +1,195 @@
+"""The stages that run the networks: separate and restore, on fixed grids of overlapping blocks."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+import torch
+
+from resonate import RATE, STEMS
+from resonate.models.separator import apply_separator, segment_samples
+from resonate.models.stats import BINS, HOP
+from resonate.restore import grid, operator
+from resonate.restore.config import RestoreConfig
+from resonate.restore.store import Track
+from resonate.restore.work import Work, finite, to_db
+
+#: Frames per block of the restorer and from one block to the next (11.9 s and 8.9 s).
+RESTORE_BLOCK, RESTORE_HOP = 1024, 768
+
+#: Unit of the masks on disk: whole numbers that add up to it over the four stems.
+MASK_UNIT = 65535
+
+STRIDE = 0.75
+
+
+def stem_rows(k: int) -> slice:
+    """Channels of stem `k` in a track of eight channels."""
+    return slice(2 * k, 2 * k + 2)
+
+
+class Separate:
+    """HTDemucs on a fixed grid; neighbours overlap by a quarter of a block."""
+
+    name = "separate"
+
+    def settings(self, config: RestoreConfig) -> dict[str, Any]:
+        """Where the blocks lie."""
+        return {"stride": STRIDE, "stems": list(STEMS)}
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Adds track `separated`, eight channels: the stems in order, stereo each."""
+        target = work.new_track("separated", 2 * len(STEMS))
+        if work.silent:
+            return {"skipped": "the recording is silent"}
+        source, model = work.track["separator_input"], work.models.separator
+        block = segment_samples(model)
+        hop = int(block * STRIDE)
+        fader, places = grid.Crossfader(block, hop), grid.starts(source.length, block, hop)
+        for i, start in enumerate(places):
+            x = torch.from_numpy(source.read(start, block))[None].to(work.models.device)
+            with torch.inference_mode():
+                # A model with a fifth source keeps the crowd there; the crowd is the residual in any case.
+                y = apply_separator(model, x)[0, : len(STEMS)].reshape(2 * len(STEMS), block).float().cpu().numpy()
+            target.write(start, fader.push(finite(y, "separator"), last=i == len(places) - 1))
+            work.tell(self.name, (i + 1) / len(places))
+        return {"block_samples": block, "hop_samples": hop, "blocks": len(places), **_levels(target, source)}
+
+
+def _levels(separated: Track, source: Track) -> dict[str, Any]:
+    energy, crowd = np.zeros(2 * len(STEMS)), 0.0
+    for start, block in separated.blocks():
+        energy += np.square(block, dtype=np.float64).sum(1)
+        stereo = block.reshape(len(STEMS), 2, -1).sum(0)
+        crowd += float(np.square(source.read(start, block.shape[1]) - stereo, dtype=np.float64).sum())
+    levels = {name: to_db(float(np.sqrt(energy[stem_rows(k)].sum() / (2 * separated.length))))
+              for k, name in enumerate(STEMS)}
+    return {"level_dbfs": {**levels, "crowd": to_db(float(np.sqrt(crowd / (2 * separated.length))))}}
+
+
+class Restore:
+    """The restorer's bounded gains inside the captured band and, in mode extend, its synthesis outside it."""
+
+    name = "restore"
+
+    def settings(self, config: RestoreConfig) -> dict[str, Any]:
+        """Strengths as they act: no extension in mode reveal."""
+        return {"mode": config.mode, "gain": config.strength.gain, "extension": extension_strength(config),
+                "block_frames": RESTORE_BLOCK, "hop_frames": RESTORE_HOP}
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Adds track `extension` and stores `gain` (frames, 1025) and `mask` (frames, 3, 1025)."""
+        extension = work.new_track("extension")
+        gain = work.new_store("gain", (BINS,), "<f2")
+        mask = work.new_store("mask", (len(STEMS) - 1, BINS), "<u2")
+        if work.silent:
+            return {"skipped": "the recording is silent"}
+        self._network(work, gain, extension)
+        for first in range(0, work.frames, operator.FRAMES):
+            count = min(operator.FRAMES, work.frames - first)
+            power = operator.spectrum(work.track["separated"], first, count).abs().square().numpy()
+            mask.write_rows(first, ratio_masks(power.reshape(len(STEMS), 2, BINS, count).sum(1), work.stats.in_band))
+        return self._effect(work)
+
+    def _network(self, work: Work, gain: Any, extension: Track) -> None:
+        source, model = work.track["separator_input"], work.models.restorer
+        block, hop = RESTORE_BLOCK, RESTORE_HOP
+        places = grid.starts(work.frames, block, hop)
+        if work.frames < block:
+            block = hop = max(work.frames, 6)
+        gain_fader, wave_fader = grid.Crossfader(block, hop), grid.Crossfader(block * HOP, hop * HOP)
+        for i, start in enumerate(places):
+            x = torch.from_numpy(source.read(start * HOP, block * HOP))[None].to(work.models.device)
+            with torch.inference_mode():
+                out = model(x, work.stats, work.config.strength.gain, extension_strength(work.config))
+            last = i == len(places) - 1
+            rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
+            wave = finite(out.extension[0].cpu().numpy(), "restorer")
+            # Rounding to float16 must not lead above the bound.
+            rows = np.clip(gain_fader.push(rows, last).T, 0.0, float(model.max_gain) * (1 - 2**-11))
+            gain.write_rows(start, rows)
+            extension.write(start * HOP, wave_fader.push(wave, last))
+            work.tell(self.name, (i + 1) / len(places))
+
+    def _effect(self, work: Work) -> dict[str, Any]:
+        low, high, total = np.inf, 0.0, 0.0
+        for first in range(0, work.frames, operator.FRAMES):
+            rows = work.store["gain"].read_rows(first, min(operator.FRAMES, work.frames - first)).astype(np.float64)
+            inside = rows[:, work.stats.in_band > 0]
+            low, high, total = min(low, inside.min()), max(high, inside.max()), total + inside.mean(1).sum()
+        return {"gain_bound": float(work.models.restorer.max_gain), "gain_least": float(low),
+                "gain_most": float(high), "gain_mean": float(total / work.frames), "mask_unit": MASK_UNIT}
+
+
+def extension_strength(config: RestoreConfig) -> float:
+    """0 in mode reveal."""
+    return config.strength.extension if config.mode == "extend" else 0.0
+
+
+def ratio_masks(power: np.ndarray, in_band: np.ndarray) -> np.ndarray:
+    """Masks of the first three stems as whole numbers out of MASK_UNIT; the fourth has the rest.
+
+    Args:
+        power: (4, 1025, frames) power of the separated stems.
+        in_band: (1025,) 1 inside the captured band. Outside it, where nothing can be separated, each frame takes the
+            stems' shares of the captured octave next to it.
+
+    Returns:
+        (frames, 3, 1025) uint16. Rounded down, so the fourth is never negative.
+    """
+    share = (power + 1e-12) / (power + 1e-12).sum(0)
+    inside = np.flatnonzero(in_band)
+    low, high = int(inside[0]), int(inside[-1])
+    top = power[:, high // 2 : high + 1].sum(1, keepdims=True) + 1e-12
+    bottom = power[:, low : 2 * max(low, 1) + 1].sum(1, keepdims=True) + 1e-12
+    share[:, high + 1 :] = top / top.sum(0)
+    share[:, :low] = bottom / bottom.sum(0)
+    return np.floor(share[:-1] * MASK_UNIT).astype(np.uint16).transpose(2, 0, 1)
+
+
+def stem_masks(rows: np.ndarray) -> np.ndarray:
+    """(4, 1025, frames) float32 masks in [0, 1] that sum to one, from (frames, 3, 1025) of :func:`ratio_masks`."""
+    whole = rows.astype(np.int64)
+    rest = MASK_UNIT - whole.sum(1, keepdims=True)
+    return (np.concatenate([whole, rest], axis=1) / MASK_UNIT).astype(np.float32).transpose(1, 2, 0)
+
+
+def revealing_gains(gain: Callable[[int, int], np.ndarray], mask: Callable[[int, int], np.ndarray]
+                    ) -> Callable[[int, int], np.ndarray]:
+    """Gain times masks, in the form that `operator.apply` takes, from readers of the stored rows."""
+    def read(first: int, count: int) -> np.ndarray:
+        return stem_masks(mask(first, count)) * gain(first, count).astype(np.float32).T
+    return read
+
+
+class Remix:
+    """Apply gains and masks: each stem's revealed and extended part, and their sums."""
+
+    name = "remix"
+
+    def settings(self, config: RestoreConfig) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def run(self, work: Work) -> dict[str, Any]:
+        """Adds tracks `revealed` and `extended`, eight channels each, stems in order."""
+        tracks = [work.new_track(name, 2 * len(STEMS)) for name in ("revealed", "extended")]
+        if work.silent:
+            return {"skipped": "the recording is silent"}
+        mask = work.store["mask"].read_rows
+        jobs = [(work.track["separator_input"], revealing_gains(work.store["gain"].read_rows, mask), tracks[0])]
+        if extension_strength(work.config) > 0:
+            jobs.append((work.track["extension"], lambda first, count: stem_masks(mask(first, count)), tracks[1]))
+        effect = {}
+        for source, gains, target in jobs:
+            energy = 0.0
+            for start, block in operator.apply(source, gains):
+                target.write(start, block.reshape(2 * len(STEMS), -1))
+                energy += float(np.square(block.sum(0), dtype=np.float64).sum())
+                work.tell(self.name, start / target.length)
+            name = target.path.stem
+            effect[f"{name}_dbfs"] = to_db(float(np.sqrt(energy / (2 * target.length))))
+        return effect
+
+

@@ -1,0 +1,101 @@
+"""Result folders: their names, whether one may be replaced, and moving a finished one in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from resonate.errors import UserError
+
+#: Folder below the output for the run's configuration and log. No result is called so.
+RUNS = ".hydra"
+
+
+def _fold(name: str) -> str:
+    """How file systems that ignore case and Unicode form see a name."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report of a result folder, or None where there is none that can be read."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and "settings_key" in report else None
+
+
+def settings_key(identity: dict[str, Any]) -> str:
+    """A hash over everything that shapes a result."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def folder_names(inputs: list[Path], output: Path) -> list[str]:
+    """A folder name per input: its name without suffix; `a.mp4` beside an `a.m4a` becomes `a_mp4`.
+
+    A name that an earlier run gave to a recording of another file name counts as taken.
+    """
+    taken, names = {_fold(RUNS)}, []
+    for path in inputs:
+        stem = path.stem if path.stem.strip(". ") else "recording"
+        suffix = path.suffix.lstrip(".")
+        candidates = [stem, *([f"{stem}_{suffix}"] if suffix else [])]
+        candidates += [f"{candidates[-1]}_{i}" for i in range(2, len(inputs) + 1000)]
+        for name in candidates:
+            if _fold(name) not in taken and not _of_another(output / name, path):
+                break
+        taken.add(_fold(name))
+        names.append(name)
+    return names
+
+
+def _of_another(folder: Path, path: Path) -> bool:
+    report = read_report(folder)
+    return report is not None and _fold(str(report.get("input", {}).get("name"))) != _fold(path.name)
+
+
+def check_output(output: Path) -> None:
+    """Make the output folder and try to write in it. UserError where that fails."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise UserError(f"The output folder {output} cannot be written ({error.strerror}); "
+                        "name another with output=FOLDER.") from None
+
+
+def finished(folder: Path, key: str, overwrite: bool) -> bool:
+    """Whether `folder` already holds exactly this result.
+
+    Raises:
+        UserError: it holds another result and `overwrite` is off, or something that is no result at all.
+    """
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    report = read_report(folder)
+    if report is None:
+        raise UserError(f"{folder} exists and is not a result of Resonate; it is left alone: choose another output.")
+    if report["settings_key"] == key:
+        return not overwrite
+    if not overwrite and not report.get("settings", {}).get("diagnose_only"):
+        raise UserError(f"{folder} holds a result made with other settings or weights, or from another state of the "
+                        "recording; add overwrite=true to replace it, or choose another output.")
+    return False
+
+
+def move_in_place(made: Path, folder: Path) -> None:
+    """Put the finished folder `made` at `folder`; a former result there goes away only after that."""
+    old = None
+    if os.path.lexists(folder):
+        old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent)) / "result"
+        os.rename(folder, old)
+    os.rename(made, folder)
+    if old is not None:
+        shutil.rmtree(old.parent)
