@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     args.add_argument("--source", type=Path, help="bank: local mirror of the files of sources.tsv")
     args.add_argument("--debs", type=Path, help="bank: folder of .deb files, for machines without apt-get")
     args.add_argument("--cache", type=Path, default=Path("data/cache"), help="bank: where downloads are kept")
-    args.add_argument("--music", type=Path, default=Path("data/starter/music"), help="demo: the starter dataset's music")
+    args.add_argument("--music", type=Path, default=Path("data/starter/music"), help="demo: the starter music")
     args.add_argument("--out", type=Path, help="where to write (default: resonate/bank or assets)")
     opts = args.parse_args(argv)
     if opts.what == "bank":

@@ -1,4 +1,4 @@
-"""Build the starter bank that the repo carries: only material that may be passed on, with train, valid and test parts."""
+"""Build the starter bank that the repo carries: only material that may be passed on, split like everything else."""
 
 import logging
 import shutil
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 FROM_DEBIAN = (
     ("stk_applause", "supertuxkart-data", "data/sfx/gp_end.ogg", "CC-BY-3.0", "10 s applause, Mike Koenig 2009"),
     ("stk_goal", "supertuxkart-data", "data/sfx/goal_scored.ogg", "CC-BY-3.0", "goal in a stadium, jordiroquer 2012"),
-    ("stk_restaurant", "supertuxkart-data", "data/sfx/lenautile_restaurant.ogg", "CC0", "restaurant, Alcappuccino 2015"),
+    ("stk_restaurant", "supertuxkart-data", "data/sfx/lenautile_restaurant.ogg", "CC0",
+     "restaurant, Alcappuccino 2015"),
     ("uh_main_square", "unknown-horizons", "content/audio/sounds/main_square.ogg", "CC-BY-SA-3.0",
      "market square, Unknown Horizons Team"),
 )
@@ -115,7 +116,8 @@ def _synthesised(fetcher: Fetcher, part: Path) -> Iterable[dict[str, object]]:
 def licences(rows: list[dict[str, object]]) -> str:
     """LICENSES.md of the bank: per source its licence, credit and files."""
     lines = ["# Licences of the starter bank", "",
-             "Per file: `bank.tsv` (licence, source, origin, SHA-256). Built by `python -m data_recipes.bundle bank`.", ""]
+             "Per file: `bank.tsv` (licence, source, origin, SHA-256). Built by `python -m data_recipes.bundle bank`.",
+             ""]
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         groups.setdefault((str(row["source"]), str(row["licence"])), []).append(str(row["file"]))

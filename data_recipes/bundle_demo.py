@@ -93,8 +93,8 @@ def write_clean(folder: Path, stems: np.ndarray) -> float:
 def describe(present: np.ndarray, params: dict, made: Capture, gain: float, folder: Path) -> dict:
     """What demo.json holds."""
     return {
-        "description": "Simulated: 24 s of a real song through a measured hall, real and synthesised crowd, hand noise, "
-                       "a phone's capsule and gain control, saved as AAC.",
+        "description": "Simulated: 24 s of a real song through a measured hall, real and synthesised crowd, hand "
+                       "noise, a phone's capsule and gain control, saved as AAC.",
         "song": SONG, "artist": "Software-Entwicklungskit", "split": "test", "start_s": START, "seconds": SECONDS,
         "gaps": [list(GAP)], "rate_clean": RATE, "rate_recording": PHONE_RATE, "bit_rate": BIT_RATE,
         "stems_present": dict(zip(STEMS, present.tolist(), strict=True)),
@@ -110,10 +110,11 @@ def licences(bank: Bank, params: dict) -> str:
     rows = {item.name: item.licence for item in bank.entries}
     used = [ROOM, *CROWD, "handling/tap__tap.flac", *([d] if (d := params["capsule"]["device"]) else [])]
     lines = ["# Licences of the bundled assets", "",
-             "`demo/` is simulated: built by `python -m data_recipes.bundle demo` from the material below. The result is "
-             "under CC-BY-SA-4.0, as share-alike parts ask for; the clean stems alone are CC0.", "",
+             "`demo/` is simulated: built by `python -m data_recipes.bundle demo` from the material below. The result "
+             "is under CC-BY-SA-4.0, as share-alike parts ask for; the clean stems alone are CC0.", "",
              "| what | licence | source |", "|---|---|---|",
              f"| song {SONG}, album Everything is Free, Software-Entwicklungskit | CC0-1.0 | "
              "https://github.com/ichbinsoftware/everythingisremixed |"]
-    lines += [f"| `{name}` | {rows[name]} | see `resonate/bank/bank.tsv` and `resonate/bank/LICENSES.md` |" for name in used]
+    where = "see `resonate/bank/bank.tsv` and `resonate/bank/LICENSES.md`"
+    lines += [f"| `{name}` | {rows[name]} | {where} |" for name in used]
     return "\n".join(lines) + "\n"

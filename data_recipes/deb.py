@@ -10,10 +10,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from resonate.data import splits
 from resonate.errors import UserError
-
-#: Packages kept for an independent evaluation.
-RESERVED = frozenset({"fretsonfire-songs-sectoid", "lmms-common"})
 
 
 def obtain(package: str, debs: Path | None, cache: Path) -> Path:
@@ -21,7 +19,7 @@ def obtain(package: str, debs: Path | None, cache: Path) -> Path:
 
     Raises UserError when the package is reserved, not in the folder, or cannot be downloaded.
     """
-    if package in RESERVED:
+    if splits.is_reserved(package):
         raise UserError(f"{package} is kept for an independent evaluation; choose another package.")
     for folder in (debs, cache):
         found = sorted(folder.glob(f"{package}_*.deb")) if folder and folder.is_dir() else []
@@ -30,7 +28,7 @@ def obtain(package: str, debs: Path | None, cache: Path) -> Path:
     if debs is not None:
         raise UserError(f"{debs} holds no {package}_*.deb; download that package or leave it out with --packages.")
     if not shutil.which("apt-get"):
-        raise UserError("This machine has no apt-get; download the .deb files elsewhere and give their folder as --debs.")
+        raise UserError("There is no apt-get here; download the .deb files elsewhere and give their folder as --debs.")
     cache.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True, check=False)
     found = sorted(cache.glob(f"{package}_*.deb"))
@@ -123,8 +121,11 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def _holder(text: str) -> str:
-    names = [re.sub(r"^(\d{4}|\?{4})([\s,\-]+|\d{4}|\?{4})*(?=\s*\S)", "", re.sub(r"\s*<.*?>|\s*\(?https?://[^\s)]*\)?", "", line)).strip()
-             for line in text.splitlines() if line.strip()]
+    """Names out of a copyright field, without years, addresses and links ("0zone0ne" is a name, not a year)."""
+    names = []
+    for line in text.splitlines():
+        plain = re.sub(r"\s*<.*?>|\s*\(?https?://[^\s)]*\)?", "", line)
+        names.append(re.sub(r"^(\d{4}|\?{4})([\s,\-]+|\d{4}|\?{4})*(?=\s*\S)", "", plain).strip())
     return ", ".join(dict.fromkeys(n for n in names if n))
 
 

@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     args.add_argument("--packages", nargs="+", default=list(PACKAGES), help="which packages")
     opts = args.parse_args(argv)
     for package in opts.packages:
-        if package in deb.RESERVED:
+        if splits.is_reserved(package):
             raise UserError(f"{package} is kept for an independent evaluation; choose another package.")
         if package not in PACKAGES:
             raise UserError(f"No recipe for the package {package}; choose from {', '.join(PACKAGES)}.")

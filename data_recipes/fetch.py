@@ -92,7 +92,8 @@ def origins(row: dict[str, str]) -> list[str]:
     stem = Path(row["file"]).stem
     folder = {"kitchen-true-stereo": "house-impulses/", "echo-chamber": ""}.get(
         stem, f"tim-warehouse/{stem.removesuffix('-spread')}/")
-    return [_raw(repo, commit, f"{top}/impulse-responses/{folder}{stem}.wav") for top in ("archive/demos", "samples/audio")]
+    tops = ("archive/demos", "samples/audio")
+    return [_raw(repo, commit, f"{top}/impulse-responses/{folder}{stem}.wav") for top in tops]
 
 
 def _raw(repo: str, commit: str, path: str) -> str:

@@ -87,7 +87,8 @@ class Renderer:
         entry = {
             "file": f"{index:06d}.npy", "seconds": s.seconds, "split": s.split, "song": excerpt.song,
             "start": round(excerpt.start, 3), "mix_only": excerpt.mix_only, "present": excerpt.present.tolist(),
-            "severity": round(params["severity"], 4), "seed": seed, "measures": made.measures[0], "gaps": params["gaps"],
+            "severity": round(params["severity"], 4), "seed": seed, "measures": made.measures[0],
+            "gaps": params["gaps"],
         }
         return data, {**entry, "params": made.params[0]}
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, Iterator
+from typing import BinaryIO
 
 _NESTED = {b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl"}
-_GAPLESS = re.compile(rb"iTunSMPB.{0,24}?data.{8} ?[0-9A-Fa-f]{8} ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{16})", re.S)
+_GAPLESS = re.compile(
+    rb"iTunSMPB.{0,24}?data.{8} ?[0-9A-Fa-f]{8} ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{16})", re.S
+)
 
 
 @dataclass

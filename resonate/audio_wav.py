@@ -93,8 +93,17 @@ def wav_header(rate: int, channels: int, length: int, subtype: str) -> bytes:
     """Everything before the samples: RIFF, or RF64 with a `ds64` chunk where the sizes need 64 bits."""
     width = SUBTYPES[subtype]
     size = length * channels * width
-    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 18 if subtype == "FLOAT" else 16, 3 if subtype == "FLOAT" else 1,
-                      channels, rate, rate * channels * width, channels * width, 8 * width)
+    fmt = struct.pack(
+        "<4sIHHIIHH",
+        b"fmt ",
+        18 if subtype == "FLOAT" else 16,
+        3 if subtype == "FLOAT" else 1,
+        channels,
+        rate,
+        rate * channels * width,
+        channels * width,
+        8 * width,
+    )
     if subtype == "FLOAT":
         fmt += struct.pack("<H4sII", 0, b"fact", 4, min(length, 0xFFFFFFFF))
     if size <= RIFF_LIMIT:

@@ -22,19 +22,21 @@ ROOT = Path(__file__).parents[1]
 def tiny_weights() -> tuple[Path, Path]:
     """(separator, restorer) weights files; the same numbers in every run."""
     folder = Path(tempfile.mkdtemp(prefix="resonate-tiny-"))
-    settings = {"segment": 1.0, "channels": 4, "depth": 4, "t_layers": 0}
+    settings = {"segment": 1.0, "channels": 8, "depth": 4, "t_layers": 0}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         separator = build_separator(**settings)
         config = RestorerConfig(width=8, dilations=(1, 2))
         restorer = Restorer(config)
         restorer.target_db[:] = -20 - 0.02 * torch.arange(len(restorer.target_db))
-    return (save_weights(separator, folder / "separator.safetensors", "separator", settings),
-            save_weights(restorer, folder / "restorer.safetensors", "restorer", config.to_dict()))
+    return (
+        save_weights(separator, folder / "separator.safetensors", "separator", settings),
+        save_weights(restorer, folder / "restorer.safetensors", "restorer", config.to_dict()),
+    )
 
 
 def music(seconds: float, rate: int, channels: int = 2, seed: int = 0) -> np.ndarray:
-    """(channels, time) float32: beats, a bass and two voices over noise, peaks near -6 dBFS, sides alike but not equal."""
+    """(channels, time) float32: beats, a bass and two voices over noise, peaks at -6 dBFS."""
     rng = np.random.default_rng(seed)
     n = round(seconds * rate)
     t = np.arange(n) / rate

@@ -28,11 +28,27 @@ def broadband(n: int = N, channels: int = 2) -> np.ndarray:
     return np.stack([np.convolve(row, np.ones(8) / 8, "same") for row in noise]).astype(np.float32)
 
 
-@pytest.mark.parametrize(("suffix", "codec", "rate"), [
-    ("m4a", "aac", 48000), ("m4a", "aac", 44100), ("mp4", "aac", 44100), ("mov", "aac", 48000), ("3gp", "aac", 44100),
-    ("mp3", "libmp3lame", 44100), ("opus", "libopus", 48000), ("ogg", "libopus", 48000), ("webm", "libopus", 48000),
-    ("m4a", "alac", 44100), ("flac", "flac", 44100), ("wav", "pcm_s16le", 44100), ("wav", "pcm_s24le", 96000),
-    ("wav", "pcm_u8", 8000), ("ogg", "flac", 44100), ("caf", "alac", 44100)])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [
+        ("m4a", "aac", 48000),
+        ("m4a", "aac", 44100),
+        ("mp4", "aac", 44100),
+        ("mov", "aac", 48000),
+        ("3gp", "aac", 44100),
+        ("mp3", "libmp3lame", 44100),
+        ("opus", "libopus", 48000),
+        ("ogg", "libopus", 48000),
+        ("webm", "libopus", 48000),
+        ("m4a", "alac", 44100),
+        ("flac", "flac", 44100),
+        ("wav", "pcm_s16le", 44100),
+        ("wav", "pcm_s24le", 96000),
+        ("wav", "pcm_u8", 8000),
+        ("ogg", "flac", 44100),
+        ("caf", "alac", 44100),
+    ],
+)
 def test_encoded_files_come_back_with_their_length_and_on_their_clock(tmp_path, suffix, codec, rate):
     x = broadband()
     path = tmp_path / f"x.{suffix}"
@@ -88,7 +104,9 @@ def test_stream_and_probe_agree_with_read(tmp_path):
     assert (source.codec, source.rate, source.channels, source.expected) == ("aac", 44100, 2, N)
 
 
-@pytest.mark.parametrize("rates", [(48000, 44100), (44100, 48000), (8000, 44100), (96000, 44100), (44100, 22050), (11025, 48000)])
+@pytest.mark.parametrize(
+    "rates", [(48000, 44100), (44100, 48000), (8000, 44100), (96000, 44100), (44100, 22050), (11025, 48000)]
+)
 def test_resampling_keeps_clock_and_level(rates):
     rate_in, rate_out = rates
     n = 30_001
@@ -118,8 +136,10 @@ def test_float_is_never_clipped_and_comes_back_bit_by_bit(tmp_path):
     assert np.array_equal(audio.read(tmp_path / "x.wav").samples, x)
 
 
-@pytest.mark.parametrize(("suffix", "subtype", "step"), [(".wav", "PCM_24", 2**-23), (".wav", "PCM_16", 2**-15),
-                                                         (".flac", "PCM_24", 2**-23), (".flac", "PCM_16", 2**-15)])
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "step"),
+    [(".wav", "PCM_24", 2**-23), (".wav", "PCM_16", 2**-15), (".flac", "PCM_24", 2**-23), (".flac", "PCM_16", 2**-15)],
+)
 def test_pcm_is_exact_to_half_a_step_and_refuses_overs(tmp_path, suffix, subtype, step):
     x = np.clip(broadband(), -1, 1)
     x[0, :2] = 1.0, -1.0

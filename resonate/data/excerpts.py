@@ -68,10 +68,9 @@ class Excerpts:
         self.sets = [(songs, weight) for songs, weight in sets if songs and weight > 0]
         if not self.sets:
             names = ", ".join(str(folder) for folder, _ in folders)
-            raise UserError(f"{names}: no song of the {split} split is {seconds:g} s long; add songs or shorten --seconds.")
-        self.donors = {
-            stem: [s for songs, _ in self.sets for s in songs if stem in s.stems] for stem in ("drums", "bass", "vocals")
-        }
+            raise UserError(f"{names}: no song of the {split} split is {seconds:g} s long; add songs or "
+                            "take shorter excerpts.")
+        self.donors = {stem: [s for s in self.songs if stem in s.stems] for stem in ("drums", "bass", "vocals")}
 
     @property
     def songs(self) -> list[Song]:

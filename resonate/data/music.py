@@ -27,10 +27,12 @@ from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = frozenset([".wav", ".flac", ".mp3", ".m4a", ".mp4", ".aac", ".ogg", ".opus", ".aif", ".aiff", ".wma", ".webm"])
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".mp3", ".m4a", ".mp4", ".aac", ".ogg", ".opus", ".aif", ".aiff", ".wma", ".webm"}
+)
 _STEM = re.compile(r"^(drums|bass|other|vocals|mixture|mix)(?=$|[\s_.\-(\d])", re.IGNORECASE)
-# Formats in which libsndfile jumps to a sample; audio.read decodes from the beginning, which for a stretch in the middle
-# of a song costs as much as all that lies before it.
+# Formats in which libsndfile jumps to a sample; audio.read decodes from the beginning, which for a stretch in the
+# middle of a song costs as much as all that lies before it.
 _SEEKABLE = frozenset({".wav", ".flac"})
 _MARGIN = 0.05  # s read on both sides of a stretch, so that the resampler's ends fall outside it
 

@@ -15,7 +15,7 @@ SPLITS_FILE = Path(__file__).with_name("splits.yaml")
 
 @cache
 def load() -> dict[str, dict[str, str]]:
-    """The versioned table: kind ("songs", "artists", "rooms", "devices", "crowd", "handling", "voices") -> name -> split.
+    """The versioned table: kind (songs, artists, rooms, devices, crowd, handling, voices) -> name -> split.
 
     Names are compared without regard to case, so the keys come back in lower case. Raises UserError on an entry
     that is not one of `SPLITS`.

@@ -54,7 +54,7 @@ def sample(
         high_order=int(rng.integers(1, 5)),
         colour_db=[float(v) for v in rng.normal(0, 2.0, len(COLOUR_HZ)).clip(-6, 6)],
         mismatch_db=[float(v) for v in rng.normal(0, 0.5, len(COLOUR_HZ))],
-        overload_db=float(rng.uniform(16.0 - 11.0 * severity, 28.0 - 12.0 * severity)),
+        overload_db=float(rng.uniform(16.0 - 7.0 * severity, 28.0 - 8.0 * severity)),
         asymmetry=float(rng.uniform(0.6, 1.0)),
         noise_db=float(rng.uniform(45.0 - 12.0 * severity, 65.0 - 10.0 * severity)),
         seed=int(rng.integers(2**31)),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from resonate import RATE, STEMS
 from resonate.degrade import agc, capsule, codec, converter, crowd, filters, handling, measures, stage, venue
-from resonate.degrade.bank import Bank
+from resonate.degrade.bank import KINDS, Bank
 from resonate.errors import UserError
 
 #: RMS of the music at the capsule, and of stems_dry and stems_early as a mix: -20 dBFS while music plays.
@@ -80,7 +80,7 @@ class CaptureChain:
         config, seconds = self.config, n_samples / RATE
         drawn = float(rng.uniform(*config.severity))
         severity = drawn if severity is None else float(severity)
-        names = {kind: [item.name for item in self.bank.items(kind)] for kind in ("crowd", "rooms", "devices", "handling")}
+        names = {kind: [item.name for item in self.bank.items(kind)] for kind in KINDS}
         place = venue.sample(
             rng,
             severity,
@@ -149,8 +149,7 @@ class CaptureChain:
         response = venue.response(place, pa, self.bank)
         mic = capsule.response(phone, self.bank)
         wet, early = self._through_room(fed, dry, response, place, pa, mic, phone)
-        gain = _level(wet)
-        wet, early = wet * gain, _normalise(early)
+        wet, early = _normalise(wet), _normalise(early)
 
         # 3, 4: crowd in the same room, handling at the phone, both through the capsule
         vocals = dry[STEMS.index("vocals")].mean(dim=0).cpu().numpy()
@@ -254,14 +253,10 @@ def _sample_gaps(rng: np.random.Generator, seconds: float) -> tuple[list, list]:
     return [span], [fade]
 
 
-def _level(stems: Tensor) -> float:
-    """Gain that brings the sum of (4, 2, T) to MUSIC_RMS while it plays, at most +40 dB (silence stays silence)."""
-    rms = filters.active_rms(stems.sum(dim=0))
-    return min(MUSIC_RMS / rms, 100.0) if rms > 0 else 1.0
-
-
 def _normalise(stems: Tensor) -> Tensor:
-    return stems * _level(stems)
+    """(4, 2, T) with its sum at MUSIC_RMS while it plays; at most +40 dB, so silence stays silence."""
+    rms = filters.active_rms(stems.sum(dim=0))
+    return stems * min(MUSIC_RMS / rms, 100.0) if rms > 0 else stems
 
 
 def _capsules(kernel: np.ndarray, phone: capsule.CapsuleParams) -> np.ndarray:

@@ -108,7 +108,8 @@ def round_trip(x: np.ndarray, one: Pass) -> np.ndarray:
         decoder.extradata = encoder.extradata
     frames = []
     for start in range(0, padded.shape[-1], size):
-        frame = av.AudioFrame.from_ndarray(_packed(padded[:, start : start + size], sample_format), sample_format, layout)
+        block = _packed(padded[:, start : start + size], sample_format)
+        frame = av.AudioFrame.from_ndarray(block, sample_format, layout)
         frame.sample_rate, frame.pts = one.rate, start
         for packet in encoder.encode(frame):
             frames += decoder.decode(packet)

@@ -33,7 +33,7 @@ def sample(rng: np.random.Generator, severity: float) -> ConverterParams:
     return ConverterParams(
         rate=int(rng.choice(rates, p=weights / weights.sum())),
         highpass_hz=float(rng.uniform(20.0, 120.0)) if rng.uniform() < 0.3 else 0.0,
-        drive_db=float(max(0.0, rng.normal(-4.0 + 6.0 * severity, 3.0))),
+        drive_db=float(max(0.0, rng.normal(-3.0 + 8.0 * severity, 3.0))),
     )
 
 

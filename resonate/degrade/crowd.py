@@ -128,21 +128,12 @@ def apply(params: CrowdParams, n_samples: int, vocals: np.ndarray, mute: np.ndar
     for kind, time, level_db, position in params.events:
         start = int(time * RATE)
         sound = voices.event(rng, kind)[: max(0, n_samples - start)]
-        bed[:, start : start + len(sound)] += place(sound, position) * np.float32(0.5 * 10 ** (level_db / 20))
+        bed[:, start : start + len(sound)] += voices.place(sound, position) * np.float32(0.5 * 10 ** (level_db / 20))
     bed *= _envelope(params, mute)
     if params.sing_along_voices and np.abs(vocals).max() > 1e-4:
         choir = voices.sing_along(rng, vocals, params.sing_along_voices, params.sing_along_late_ms)
         bed += _unit(choir) * np.float32(10 ** (params.sing_along_db / 20))
     return bed
-
-
-def place(sound: np.ndarray, position: float) -> np.ndarray:
-    """Mono (n,) at a direction: up to 0.4 ms and 3 dB between two capsules 14 cm apart -> (2, n)."""
-    delay = int(round(abs(position) * 0.0004 * RATE))
-    late = np.concatenate([np.zeros(delay, np.float32), sound])[: len(sound)]
-    near, far = np.float32(10 ** (abs(position) * 1.5 / 20)), np.float32(10 ** (-abs(position) * 1.5 / 20))
-    pair = (late * far, sound * near) if position > 0 else (sound * near, late * far)
-    return np.stack(pair)
 
 
 def _loop(audio: np.ndarray, layer: Layer, n_samples: int) -> np.ndarray:
@@ -160,7 +151,7 @@ def _loop(audio: np.ndarray, layer: Layer, n_samples: int) -> np.ndarray:
     whole = at.astype(np.int64)
     part = (at - whole).astype(np.float32)
     moved = tiles[:, whole] * (1 - part) + tiles[:, whole + 1] * part
-    return place(moved[0], layer.position) if len(moved) == 1 else moved[:2]
+    return voices.place(moved[0], layer.position) if len(moved) == 1 else moved[:2]
 
 
 def _envelope(params: CrowdParams, mute: np.ndarray) -> np.ndarray:

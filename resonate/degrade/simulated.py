@@ -18,7 +18,7 @@ SCATTERING = 0.4
 
 #: venue -> (width, depth, height in m; wall, floor with audience, ceiling material of pyroomacoustics)
 SHAPES = {
-    "bar": ((8, 12, 3.2), "wooden_lining", "audience_0.72_m2", "ceiling_perforated_gypsum_board"),
+    "bar": ((8, 12, 3.2), "wooden_lining", "audience_0.72_m2", "wood_1.6cm"),
     "club": ((14, 20, 4.5), "wooden_lining", "audience_0.72_m2", "ceiling_fissured_tile"),
     "theatre": ((20, 26, 10), "curtains_cotton_0.5", "audience_upholstered_chairs_1", "wood_1.6cm"),
     "hall": ((24, 36, 12), "wooden_lining", "audience_0.72_m2", "wood_1.6cm"),
@@ -45,9 +45,10 @@ def room(venue: str, number: int) -> tuple[np.ndarray, np.ndarray]:
     high = min(size[2] - 0.5, rng.uniform(2.5, 5.0))
     half = size[0] * rng.uniform(0.15, 0.3)
     listener = np.array([size[0] * rng.uniform(0.3, 0.7), size[1] * rng.uniform(0.3, 0.85), 1.7])
+    half_phone = np.array([0.07, 0.0, 0.0])
     for x in (size[0] / 2 - half, size[0] / 2 + half):
         space.add_source([x, 1.0, high], directivity=_speaker(pra))
-    space.add_microphone_array(np.stack([listener - [0.07, 0, 0], listener + [0.07, 0, 0]], axis=1))
+    space.add_microphone_array(np.stack([listener - half_phone, listener + half_phone], axis=1))
     space.compute_rir()
     return _gather(space.rir)
 

@@ -30,7 +30,7 @@ def room(params: "VenueParams") -> tuple[np.ndarray, np.ndarray]:
     """Response (2, 2, L) with the direct sound of the nearer speaker at LEAD, and the onsets (2, 2)."""
     rng = np.random.default_rng(params.seed)
     length = LEAD + int(min(2.4, 0.06 + 1.05 * params.rt60_s) * RATE)
-    delays, gains, orders = _images(params, rng)
+    delays, gains = _images(params, rng)
     first = delays[:, :, 0]
     onset = np.rint((first - first.min()) * RATE).astype(int) + LEAD
     direct = np.zeros((2, 2, length), np.float32)
@@ -38,7 +38,11 @@ def room(params: "VenueParams") -> tuple[np.ndarray, np.ndarray]:
     for s, m in product(range(2), range(2)):
         direct[s, m, onset[s, m]] = gains[s, m, 0]
         at = (delays[s, m, 1:] - first.min()) * RATE + LEAD
-        keep = (at < length - 2) & (at - onset[s, m] < 0.09 * RATE)
+        # What follows within 2.5 ms belongs to the direct sound and keeps its strength against it (less by what
+        # the audience takes); the other reflections are scaled with the tail.
+        soon = at - onset[s, m] < 0.0025 * RATE
+        np.add.at(direct[s, m], np.rint(at[soon]).astype(int), 0.4 * gains[s, m, 1:][soon])
+        keep = (at < length - 2) & (at - onset[s, m] < 0.09 * RATE) & ~soon
         whole = np.floor(at[keep]).astype(int)
         part = (at[keep] - whole).astype(np.float32)
         gain = gains[s, m, 1:][keep] * rng.choice([1.0, 1.0, -1.0], keep.sum())
@@ -54,8 +58,8 @@ def room(params: "VenueParams") -> tuple[np.ndarray, np.ndarray]:
     return direct + bounced * np.float32(np.sqrt(ratio) * level) + tail, onset
 
 
-def _images(params: "VenueParams", rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Delays in s, gains and reflection orders of the images, each (2 speakers, 2 capsules, n); direct first."""
+def _images(params: "VenueParams", rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Delays in s and gains of the images, each (2 speakers, 2 capsules, n); direct first."""
     distance = params.distance_m
     size = np.array([distance * rng.uniform(0.6, 1.4) + 4, distance * rng.uniform(1.2, 2.0) + 4, 0.0])
     size[2] = np.clip(0.25 * size[:2].mean() * rng.uniform(0.7, 1.4), 2.8, 20.0)
@@ -75,7 +79,7 @@ def _images(params: "VenueParams", rng: np.random.Generator) -> tuple[np.ndarray
     sort = np.argsort(orders, kind="stable")
     apart, orders = apart[:, :, sort], orders[sort]
     bounce = 0.55 if params.venue == "open_air" else rng.uniform(0.7, 0.9)
-    return apart / SOUND, bounce**orders / apart, orders
+    return apart / SOUND, bounce**orders / apart
 
 
 def _tail(params: "VenueParams", rng: np.random.Generator, length: int) -> np.ndarray:

@@ -20,6 +20,8 @@ from resonate.degrade.stage import StageParams
 DIRECT = int(0.0025 * RATE)
 EARLY = int(0.05 * RATE)
 LONGEST = int(2.5 * RATE)
+#: A measured response with a lower DRR than this gets a clean direct sound.
+UNCLEAR_DB = -10.0
 
 #: venue -> (RT60 range at 1 kHz in s, distance range in m, share of draws)
 VENUES = {
@@ -208,4 +210,9 @@ def _measured(audio: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     out[..., :16] *= np.linspace(0.0, 1.0, 16, dtype=np.float32)
     fade = min(2205, out.shape[-1] // 4)
     out[..., -fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    return out, np.full((2, 2), LEAD)
+    onset = np.full((2, 2), LEAD)
+    if drr_db(out, onset) < UNCLEAR_DB:
+        # Measured off axis, or as a reverberation send: there is no direct sound to scale, only the room is used.
+        out[..., : LEAD + DIRECT + 1] = 0.0
+        out[..., LEAD] = 1.0
+    return out, onset

@@ -23,23 +23,34 @@ def to_mid(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def _tapered(x: np.ndarray, rate: int) -> np.ndarray:
+    """Faded over 50 ms at both ends: two cuts at the same place would else correlate, at lag zero."""
+    fade = np.sin(np.linspace(0.0, np.pi / 2, min(round(0.05 * rate), len(x) // 4))) ** 2
+    gain = np.ones(len(x))
+    gain[: len(fade)], gain[len(x) - len(fade) :] = fade, fade[::-1]
+    return x * gain
+
+
 def find_lag(output: np.ndarray, reference: np.ndarray, rate: int, max_lag: float = MAX_LAG_SECONDS) -> int:
     """How many samples `output` comes after `reference` (negative: before).
 
     The peak of |IFFT(X / |X|)|, X = FFT(output) conj(FFT(reference)), within +-max_lag seconds: the generalised
-    cross-correlation with phase transform (Knapp and Carter 1976). Whitening makes the direct sound win over louder
-    reflections; the absolute value makes the result blind to polarity. Silence gives 0.
+    cross-correlation with phase transform (Knapp and Carter 1976), over the bins in which the reference is within 80 dB
+    of its strongest. Whitening makes the direct sound win over louder reflections; the absolute value makes the
+    result blind to polarity. Silence gives 0.
     """
     y, c = to_mid(output), to_mid(reference)
-    reach = int(round(max_lag * rate))
+    reach = round(max_lag * rate)
     size = fft.next_fast_len(max(len(y), len(c)) + reach + 1, real=True)
-    cross = fft.rfft(y, size) * np.conj(fft.rfft(c, size))
+    clean = fft.rfft(_tapered(c, rate), size)
+    cross = fft.rfft(_tapered(y, rate), size) * np.conj(clean)
     magnitude = np.abs(cross)
     mean = magnitude.mean()
     if mean == 0.0:
         return 0
-    # The floor keeps bins that hold only rounding noise (above a codec's cut-off) from counting as full evidence.
-    correlation = np.abs(fft.irfft(cross / (magnitude + 1e-9 * mean), size))
+    # Where the reference has nothing (above a codec's cut-off) every bin is rounding noise and would count in full.
+    known = np.abs(clean) > 1e-4 * np.abs(clean).max()
+    correlation = np.abs(fft.irfft(known * cross / (magnitude + 1e-9 * mean), size))
     near = np.concatenate([correlation[-reach:], correlation[: reach + 1]]) if reach else correlation[:1]
     return int(np.argmax(near)) - reach
 

@@ -70,20 +70,28 @@ def low_pass(case: Case) -> np.ndarray:
 
 
 def spectrum_match(case: Case) -> np.ndarray:
-    """One linear-phase filter that gives the capture the clean reference's own long-term spectrum (within +-40 dB)."""
-    n = 4096
-    if case.capture.shape[-1] < n:
-        raise NotAvailable("the recording is too short for a long-term spectrum")
-    frequency, have = signal.welch(case.capture.mean(axis=0), RATE, nperseg=n)
-    want = signal.welch(case.reference.mean(axis=0), RATE, nperseg=n)[1]
-    # A sixth of an octave around each bin: fine enough for tone, too coarse to imprint the reference's notes.
+    """One linear-phase filter that gives the capture the clean reference's own long-term spectrum (within +-40 dB).
+
+    Both spectra are means of the log magnitude over the frames in which the reference sounds, smoothed over a sixth of
+    an octave: fine enough for tone, too coarse to imprint the reference's notes.
+    """
+    have, want = (np.abs(_stft(x.mean(axis=0))) for x in (case.capture, case.reference))
+    power = (want**2).sum(axis=0)
+    sounding = power >= 1e-3 * power.mean()
+    if not want.any() or not have.any():
+        raise NotAvailable("silence has no spectrum to match")
+    difference = np.zeros(want.shape[0])
+    for sign, x in ((1.0, want), (-1.0, have)):
+        difference += sign * np.log(x[:, sounding] + 1e-3 * np.sqrt(np.mean(x**2))).mean(axis=1)
+    index = np.arange(len(difference))
     width = 2.0 ** (1 / 12)
-    low = np.searchsorted(frequency, frequency / width)
-    high = np.maximum(np.searchsorted(frequency, frequency * width, side="right"), low + 1)
-    smooth = [np.diff(np.append(0.0, np.cumsum(p))[np.stack([low, high])], axis=0)[0] + 1e-20 for p in (have, want)]
-    gain = np.clip(np.sqrt(smooth[1] / smooth[0]), 1e-2, 1e2)
-    filter_ = np.roll(np.fft.irfft(gain), n // 2) * np.hanning(n)
-    return signal.fftconvolve(case.capture, filter_[None], mode="same", axes=-1).astype(np.float32)
+    low = np.floor(index / width).astype(int)
+    high = np.minimum(np.ceil(index * width).astype(int) + 1, len(index))
+    summed = np.append(0.0, np.cumsum(difference))
+    gain = np.clip(np.exp((summed[high] - summed[low]) / (high - low)), 1e-2, 1e2)
+    filter_ = np.roll(np.fft.irfft(gain), WINDOW // 2) * signal.windows.hann(WINDOW, sym=False)
+    delayed = signal.fftconvolve(case.capture, filter_[None], axes=-1)
+    return delayed[:, WINDOW // 2 :][:, : case.capture.shape[-1]].astype(np.float32)
 
 
 def noisereduce(case: Case) -> np.ndarray:

@@ -30,6 +30,7 @@ class Row:
     severity: float | None
     system: str
     values: dict[str, float]
+    lag: int
     verdict: str
 
 
@@ -67,7 +68,7 @@ class Suite:
     ) -> None:
         log.info("%s: %s scored", case.name, system)
         self.rows.append(
-            Row(case.name, song, severity, system, against(before, after), joint_verdict(before, after))
+            Row(case.name, song, severity, system, against(before, after), after.lag, joint_verdict(before, after))
         )
 
     def columns(self) -> list[str]:

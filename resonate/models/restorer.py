@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resonate import RATE
 from resonate.models.stats import BINS, HOP, N_FFT, RecordingStats
 
 #: (first bin, bin width) of each run of bands; the last band takes what is left up to the Nyquist frequency.
@@ -35,7 +36,7 @@ class RestorerConfig:
         eq_range_db: bound of the corrective EQ's correction either way.
     """
 
-    width: int = 96
+    width: int = 64
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
     min_gain_db: float = -50.0
     max_gain_db: float = 12.0
@@ -218,7 +219,21 @@ class Restorer(nn.Module):
             return RestorerOutput(gain, torch.zeros_like(x))
         carrier = extension_carrier(spectrum * gain[:, None], spectrum, stats)
         magnitude = 10 ** (extension_db / 20) * (N_FFT / 4.0) * (1 - in_band[..., None]) * extension_strength
-        return RestorerOutput(gain, istft(carrier * magnitude[:, None], x.shape[-1]))
+        extension = istft(carrier * magnitude[:, None], x.shape[-1])
+        return RestorerOutput(gain, _outside(extension, stats))
+
+
+def _outside(x: Tensor, stats: RecordingStats) -> Tensor:
+    """Remove from (..., samples) what the STFT's window leaks into the captured band: a linear-phase band stop whose
+    slopes are raised cosines over the sixth of an octave beyond the edges."""
+    samples = x.shape[-1]
+    padded = samples + 2 * N_FFT
+    freqs = torch.fft.rfftfreq(padded, 1 / RATE, device=x.device)
+    octaves_below = torch.log2(stats.low_hz / freqs.clamp(min=1.0)) * 6
+    octaves_above = torch.log2(freqs.clamp(min=1.0) / stats.high_hz) * 6
+    keep = torch.maximum(octaves_below, octaves_above).clamp(0, 1)
+    keep = 0.5 - 0.5 * torch.cos(np.pi * keep)
+    return torch.fft.irfft(torch.fft.rfft(x, padded) * keep, padded)[..., :samples]
 
 
 def extension_carrier(revealed: Tensor, captured: Tensor, stats: RecordingStats) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from resonate import RATE
@@ -21,8 +22,13 @@ BINS = N_FFT // 2 + 1
 #: Levels in dB (re full scale, per STFT bin of a Hann window that a full-scale sine brings to 0 dB) of the histogram.
 _LEVELS = np.arange(-150, 21)
 
-#: A band counts as captured where its loud frames stand this far above its quiet ones, or above digital silence.
-_MIN_RANGE_DB = 6.0
+#: Frames averaged before a level is counted: 0.19 s. Hann frames with three quarters of overlap are worth 0.375 each.
+_GROUP = 16
+_INDEPENDENT = 0.375 * _GROUP
+
+#: A band counts as captured where its loud moments stand this far above its quiet ones, over and above the spread that
+#: stationary noise shows in a band so narrow, and where it is not digital silence.
+_MIN_RANGE_DB = 3.5
 _MIN_LEVEL_DB = -72.0
 
 
@@ -50,6 +56,8 @@ def _band_matrix(per_octave: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 
 _BANDS, _CENTRES = _band_matrix()
+_freedom = 2 * _INDEPENDENT * (_BANDS > 0).sum(1)
+_STATIONARY_SPAN_DB = 10 * np.log10(chi2.ppf(0.95, _freedom) / chi2.ppf(0.10, _freedom))
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class StatsAccumulator:
         self._frames = 0
         self._energy = 0.0
         self._samples = 0
+        self._waiting = np.zeros((BINS, 0), dtype=np.float32)
         self._histogram = np.zeros((len(_BANDS), len(_LEVELS)), dtype=np.int64)
 
     def update(self, block: np.ndarray | Tensor) -> None:
@@ -113,6 +122,13 @@ class StatsAccumulator:
     def _add(self, power: np.ndarray) -> None:
         self._power += power.sum(1)
         self._frames += power.shape[1]
+        power = np.concatenate([self._waiting, power], 1)
+        groups = power.shape[1] // _GROUP
+        self._waiting = power[:, groups * _GROUP:]
+        if groups:
+            self._count(power[:, : groups * _GROUP].reshape(BINS, groups, _GROUP).mean(2))
+
+    def _count(self, power: np.ndarray) -> None:
         levels = 10 * np.log10(_BANDS @ power + 1e-15)
         index = np.clip(np.round(levels).astype(np.int64) - _LEVELS[0], 0, len(_LEVELS) - 1)
         flat = index + np.arange(len(_BANDS))[:, None] * len(_LEVELS)
@@ -127,28 +143,31 @@ class StatsAccumulator:
         if self._frames == 0:
             padded = torch.nn.functional.pad(self._carry, (0, max(0, N_FFT - self._carry.shape[-1])))[:N_FFT]
             self._add((torch.fft.rfft(padded * self._window).abs() * (4.0 / N_FFT)).square().numpy()[:, None])
+        if not self._histogram.any():
+            self._count(self._waiting.mean(1, keepdims=True))
         freqs = np.maximum(bin_frequencies(), 1.0)
         ltas = 10 * np.log10(_BANDS @ (self._power / self._frames) + 1e-15)
         floor, loud = self._percentile(10), self._percentile(95)
+        moving = loud - floor - _STATIONARY_SPAN_DB >= _MIN_RANGE_DB
 
         def spread(values: np.ndarray) -> np.ndarray:
             return np.interp(np.log(freqs), np.log(_CENTRES), values).astype(np.float32)
 
-        low, high = _band_edges(loud, loud - floor)
+        low, high = _band_edges(loud, moving)
         energy = self._energy / max(self._samples, 1)
         rms = 10 * np.log10(energy) if energy > 0 else -np.inf
         return RecordingStats(spread(ltas), spread(floor), low, high, float(rms))
 
 
-def _band_edges(loud: np.ndarray, span: np.ndarray) -> tuple[float, float]:
-    """Edges in Hz of the captured band from each band's loud level and its span over the noise floor (both dB).
+def _band_edges(loud: np.ndarray, moving: np.ndarray) -> tuple[float, float]:
+    """Edges in Hz of the captured band from each band's loud level in dB and whether it moves more than noise does.
 
-    A band beyond the capture holds stationary noise (its level hardly moves over time) or a codec's silence. The upper
-    edge is the highest frequency below which most of the last half octave moves; likewise the lower one. A share of
-    energy (roll-off) is not used: it mistakes bass-heavy music for a narrow band.
+    A band beyond the capture holds stationary noise (its level hardly moves over time) or a codec's silence. The edges
+    are the outermost bands that move along with a neighbour. A share of energy (roll-off) is not used: it mistakes
+    bass-heavy music for a narrow band.
     """
-    captured = (span >= _MIN_RANGE_DB) & (loud >= loud.max() + _MIN_LEVEL_DB)
-    steady = np.convolve(captured, np.ones(3) / 3, mode="same") > 0.5
+    captured = moving & (loud >= loud.max() + _MIN_LEVEL_DB)
+    steady = captured & (np.convolve(captured, np.ones(3), mode="same") >= 2)
     inside = np.flatnonzero(steady)
     if len(inside) == 0:
         return 20.0, 20000.0

@@ -29,14 +29,20 @@ def compare(recording: Path, reference: Path, outcome: Outcome) -> str:
     settings = outcome.report["settings"]
     clean = _mid(reference)
     values: dict[str, dict[str, float | None]] = {}
-    for name, sound in (("input", _mid(recording, settings["start"], settings["duration"])),
-                        ("master", _mid(outcome.folder / "master.wav"))):
+    for name, sound in (
+        ("input", _mid(recording, settings["start"], settings["duration"])),
+        ("master", _mid(outcome.folder / "master.wav")),
+    ):
         y, c = align(sound, clean, RATE)
         pair = {"f_sdr": f_sdr(y, c), "lsd": lsd(y, c)}
         values[name] = {k: round(float(v), 3) if np.isfinite(v) else None for k, v in pair.items()}
     path = outcome.folder / "reference.json"
     part = temporary_beside(path)
-    part.write_text(json.dumps({"reference": reference.name, **values}, indent=1, ensure_ascii=False), encoding="utf-8")
+    part.write_text(
+        json.dumps({"reference": reference.name, **values}, indent=1, ensure_ascii=False), "utf-8", "backslashreplace"
+    )
     part.replace(path)
     before, after = values["input"], values["master"]
-    return f"against {reference.name}: f_sdr {before['f_sdr']} -> {after['f_sdr']}, lsd {before['lsd']} -> {after['lsd']}"
+    return (
+        f"against {reference.name}: f_sdr {before['f_sdr']} -> {after['f_sdr']}, lsd {before['lsd']} -> {after['lsd']}"
+    )

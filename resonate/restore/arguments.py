@@ -106,8 +106,9 @@ def find_inputs(names: list[str]) -> list[Path]:
 
 def _in_folder(folder: Path) -> list[Path]:
     try:
-        files = sorted(p for p in folder.iterdir()
-                       if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith("."))
+        files = sorted(
+            p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+        )
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror}).") from None
     if not files:

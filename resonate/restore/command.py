@@ -58,13 +58,20 @@ def read_config(arguments: Arguments) -> tuple[RestoreConfig, str]:
 
 
 def _check_keys(overrides: list[str], plain: dict[str, Any]) -> None:
-    known = ["restore", *(f"{k}.{s}" if isinstance(v, dict) else k for k, v in plain.items()
-                          for s in (v if isinstance(v, dict) else [k]))]
+    known = [
+        "restore",
+        *(
+            f"{k}.{s}" if isinstance(v, dict) else k
+            for k, v in plain.items()
+            for s in (v if isinstance(v, dict) else [k])
+        ),
+    ]
     for word in overrides:
         key = word.split("=", 1)[0]
         if key not in known:
-            raise UserError(f"{word}: there is no such setting and no file of that name; "
-                            f"the settings are {', '.join(known)}.")
+            raise UserError(
+                f"{word}: there is no such setting and no file of that name; the settings are {', '.join(known)}."
+            )
 
 
 class Screen:
@@ -193,8 +200,8 @@ def _start_log(output: Path, settings: str, overrides: list[str]) -> None:
     """Keep the run's settings and log below the output, as Hydra would."""
     folder = output / results.RUNS / time.strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(settings, encoding="utf-8")
-    (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)), encoding="utf-8")
+    (folder / "config.yaml").write_text(settings, encoding="utf-8", errors="backslashreplace")
+    (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)), "utf-8", "backslashreplace")
     handler = logging.FileHandler(folder / "infer.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("resonate")

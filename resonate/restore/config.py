@@ -68,9 +68,16 @@ class RestoreConfig:
 
 
 _BOUNDS = {
-    "start": (0.0, 1e7), "threads": (0, 1024), "precondition.rumble_hz": (0.0, 200.0), "strength.gain": (0.0, 1.0),
-    "strength.extension": (0.0, 1.0), "master.loudness": (-40.0, -5.0), "master.ceiling": (-20.0, 0.0),
-    "master.max_limiting_db": (0.0, 24.0), "master.max_gain_db": (0.0, 80.0), "seed": (0, 2**31 - 1),
+    "start": (0.0, 1e7),
+    "threads": (0, 1024),
+    "precondition.rumble_hz": (0.0, 200.0),
+    "strength.gain": (0.0, 1.0),
+    "strength.extension": (0.0, 1.0),
+    "master.loudness": (-40.0, -5.0),
+    "master.ceiling": (-20.0, 0.0),
+    "master.max_limiting_db": (0.0, 24.0),
+    "master.max_gain_db": (0.0, 80.0),
+    "seed": (0, 2**31 - 1),
 }
 
 

@@ -19,8 +19,15 @@ from resonate.restore.store import Track
 from resonate.restore.work import Work, to_db
 
 #: Files of the ledger, without their suffix.
-LEDGER = ("separator_input", *(f"separated_{name}" for name in STEMS), "crowd", "revealed", "extended", "premaster",
-          "removed")
+LEDGER = (
+    "separator_input",
+    *(f"separated_{name}" for name in STEMS),
+    "crowd",
+    "revealed",
+    "extended",
+    "premaster",
+    "removed",
+)
 
 
 def stem_sum(block: np.ndarray) -> np.ndarray:
@@ -51,10 +58,14 @@ class Ledger:
         parts = {name: self._on_clock(work, name) for name in ("separator_input", "separated", "revealed", "extended")}
         peak = dict.fromkeys(LEDGER, 0.0)
         with ExitStack() as stack:
-            files = {name: stack.enter_context(WavWriter(folder / f"{name}.wav", work.rate, 2, work.samples))
-                     for name in LEDGER}
+            files = {
+                name: stack.enter_context(WavWriter(folder / f"{name}.wav", work.rate, 2, work.samples))
+                for name in LEDGER
+            }
             for start, given in work.track["input"].blocks():
-                for name, block in ledger_blocks({k: t.read(start, given.shape[1]) for k, t in parts.items()}, given).items():
+                for name, block in ledger_blocks(
+                    {k: t.read(start, given.shape[1]) for k, t in parts.items()}, given
+                ).items():
                     files[name].write(block)
                     peak[name] = max(peak[name], float(np.abs(block).max()))
         return {"peak_dbfs": {name: to_db(value) for name, value in peak.items()}}
@@ -107,15 +118,20 @@ class Stems:
         premaster = work.new_track("premaster", 2, work.output_length, work.output_rate)
         peak = np.zeros(len(STEMS))
         with ExitStack() as stack:
-            files = [stack.enter_context(WavWriter(folder / f"{name}.wav", work.output_rate, 2, work.output_length))
-                     for name in STEMS]
+            files = [
+                stack.enter_context(WavWriter(folder / f"{name}.wav", work.output_rate, 2, work.output_length))
+                for name in STEMS
+            ]
             for start, block in at_rate.blocks():
                 premaster.write(start, stem_sum(block))
                 for k, file in enumerate(files):
                     file.write(block[stem_rows(k)])
                     peak[k] = max(peak[k], float(np.abs(block[stem_rows(k)]).max()))
-        return {"rate": work.output_rate, "samples": work.output_length,
-                "peak_dbfs": {name: to_db(float(v)) for name, v in zip(STEMS, peak, strict=True)}}
+        return {
+            "rate": work.output_rate,
+            "samples": work.output_length,
+            "peak_dbfs": {name: to_db(float(v)) for name, v in zip(STEMS, peak, strict=True)},
+        }
 
 
 class Master:

@@ -39,10 +39,9 @@ class Estimate:
 
 
 def estimate(source: Source, config: RestoreConfig, device: str) -> Estimate:
-    """From the length that the file states (two hours where it states none)."""
+    """From the length that `probe` found."""
     rate = source.rate or RATE
-    seconds = source.expected / rate if source.expected else 7200.0
-    seconds = max(0.0, seconds - config.start)
+    seconds = max(0.0, source.expected / rate - config.start)
     if config.duration is not None:
         seconds = min(seconds, config.duration)
     kind = device.split(":")[0]
@@ -62,8 +61,10 @@ def check_disk(estimates: list[Estimate], output: Path) -> None:
     need = sum(e.result for e in estimates) + max(e.scratch for e in estimates)
     free = shutil.disk_usage(output).free
     if need > free:
-        raise UserError(f"The disk of {output} has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: "
-                        "free some, choose another output, or use ledger=false.")
+        raise UserError(
+            f"The disk of {output} has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: "
+            "free some, choose another output, or use ledger=false."
+        )
 
 
 def sentence(estimates: list[Estimate], device: str) -> str:
@@ -72,6 +73,8 @@ def sentence(estimates: list[Estimate], device: str) -> str:
     time = sum(e.time for e in estimates)
     disk = sum(e.result for e in estimates) + max(e.scratch for e in estimates)
     took = f"{time:.0f} s" if time < 120 else f"{time / 60:.0f} min"
-    return (f"{count} recording{'s' if count > 1 else ''}, {minutes:.1f} min in all: about {took} on {device}, "
-            f"{sum(e.result for e in estimates) / 1e6:.0f} MB of results ({disk / 1e6:.0f} MB of disk while it runs), "
-            f"{max(e.memory for e in estimates) / 1e9:.1f} GB of memory.")
+    return (
+        f"{count} recording{'s' if count > 1 else ''}, {minutes:.1f} min in all: about {took} on {device}, "
+        f"{sum(e.result for e in estimates) / 1e6:.0f} MB of results ({disk / 1e6:.0f} MB of disk while it runs), "
+        f"{max(e.memory for e in estimates) / 1e9:.1f} GB of memory."
+    )

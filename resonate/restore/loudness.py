@@ -20,8 +20,10 @@ def k_weighting(rate: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
     k = np.tan(np.pi * 1681.974450955533 / rate)
     q, vh = 0.7071752369554196, 10 ** (3.999843853973347 / 20)
     vb, a0 = vh**0.4996667741545416, 1 + k / q + k * k
-    shelf = (np.array([vh + vb * k / q + k * k, 2 * (k * k - vh), vh - vb * k / q + k * k]) / a0,
-             np.array([a0, 2 * (k * k - 1), 1 - k / q + k * k]) / a0)
+    shelf = (
+        np.array([vh + vb * k / q + k * k, 2 * (k * k - vh), vh - vb * k / q + k * k]) / a0,
+        np.array([a0, 2 * (k * k - 1), 1 - k / q + k * k]) / a0,
+    )
     k, q = np.tan(np.pi * 38.13547087602444 / rate), 0.5003270373238773
     a0 = 1 + k / q + k * k
     return shelf, (np.array([1.0, -2.0, 1.0]), np.array([a0, 2 * (k * k - 1), 1 - k / q + k * k]) / a0)

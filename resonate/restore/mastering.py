@@ -7,8 +7,8 @@ Hann window of the same length (so it never exceeds what the peak allows), and r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 import numpy as np
 from scipy.ndimage import minimum_filter1d
@@ -97,7 +97,7 @@ def find_gains(levels: Levels, config: Master) -> Gains:
     for _ in range(8):
         limiter = limiter_db(peaks_db + makeup, ceiling)
         error = config.loudness - (_limited_loudness(levels, limiter) + makeup)
-        if abs(error) < 0.02 or makeup >= most and error > 0:
+        if abs(error) < 0.02 or (makeup >= most and error > 0):
             break
         makeup = min(makeup + error, most)
     limiter = limiter_db(peaks_db + makeup, ceiling)
@@ -142,9 +142,14 @@ def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarr
         for start, block in track.blocks():
             yield process(start, block)
 
-    effect = {"loudness_before_lufs": before.loudness, "loudness_after_lufs": after.loudness,
-              "true_peak_before_dbtp": before.true_peak_db, "true_peak_after_dbtp": after.true_peak_db,
-              "makeup_gain_db": gains.makeup_db, "most_limiting_db": float(-gains.limiter_db.min())}
+    effect = {
+        "loudness_before_lufs": before.loudness,
+        "loudness_after_lufs": after.loudness,
+        "true_peak_before_dbtp": before.true_peak_db,
+        "true_peak_after_dbtp": after.true_peak_db,
+        "makeup_gain_db": gains.makeup_db,
+        "most_limiting_db": float(-gains.limiter_db.min()),
+    }
     return blocks, {k: round(v, 3) if np.isfinite(v) else None for k, v in effect.items()}
 
 

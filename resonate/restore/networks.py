@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from resonate import RATE, STEMS
+from resonate import STEMS
 from resonate.models.separator import apply_separator, segment_samples
 from resonate.models.stats import BINS, HOP
 from resonate.restore import grid, operator
@@ -63,8 +64,9 @@ def _levels(separated: Track, source: Track) -> dict[str, Any]:
         energy += np.square(block, dtype=np.float64).sum(1)
         stereo = block.reshape(len(STEMS), 2, -1).sum(0)
         crowd += float(np.square(source.read(start, block.shape[1]) - stereo, dtype=np.float64).sum())
-    levels = {name: to_db(float(np.sqrt(energy[stem_rows(k)].sum() / (2 * separated.length))))
-              for k, name in enumerate(STEMS)}
+    levels = {
+        name: to_db(float(np.sqrt(energy[stem_rows(k)].sum() / (2 * separated.length)))) for k, name in enumerate(STEMS)
+    }
     return {"level_dbfs": {**levels, "crowd": to_db(float(np.sqrt(crowd / (2 * separated.length))))}}
 
 
@@ -75,8 +77,13 @@ class Restore:
 
     def settings(self, config: RestoreConfig) -> dict[str, Any]:
         """Strengths as they act: no extension in mode reveal."""
-        return {"mode": config.mode, "gain": config.strength.gain, "extension": extension_strength(config),
-                "block_frames": RESTORE_BLOCK, "hop_frames": RESTORE_HOP}
+        return {
+            "mode": config.mode,
+            "gain": config.strength.gain,
+            "extension": extension_strength(config),
+            "block_frames": RESTORE_BLOCK,
+            "hop_frames": RESTORE_HOP,
+        }
 
     def run(self, work: Work) -> dict[str, Any]:
         """Adds track `extension` and stores `gain` (frames, 1025) and `mask` (frames, 3, 1025)."""
@@ -118,8 +125,13 @@ class Restore:
             rows = work.store["gain"].read_rows(first, min(operator.FRAMES, work.frames - first)).astype(np.float64)
             inside = rows[:, work.stats.in_band > 0]
             low, high, total = min(low, inside.min()), max(high, inside.max()), total + inside.mean(1).sum()
-        return {"gain_bound": float(work.models.restorer.max_gain), "gain_least": float(low),
-                "gain_most": float(high), "gain_mean": float(total / work.frames), "mask_unit": MASK_UNIT}
+        return {
+            "gain_bound": float(work.models.restorer.max_gain),
+            "gain_least": float(low),
+            "gain_most": float(high),
+            "gain_mean": float(total / work.frames),
+            "mask_unit": MASK_UNIT,
+        }
 
 
 def extension_strength(config: RestoreConfig) -> float:
@@ -155,11 +167,14 @@ def stem_masks(rows: np.ndarray) -> np.ndarray:
     return (np.concatenate([whole, rest], axis=1) / MASK_UNIT).astype(np.float32).transpose(1, 2, 0)
 
 
-def revealing_gains(gain: Callable[[int, int], np.ndarray], mask: Callable[[int, int], np.ndarray]
-                    ) -> Callable[[int, int], np.ndarray]:
+def revealing_gains(
+    gain: Callable[[int, int], np.ndarray], mask: Callable[[int, int], np.ndarray]
+) -> Callable[[int, int], np.ndarray]:
     """Gain times masks, in the form that `operator.apply` takes, from readers of the stored rows."""
+
     def read(first: int, count: int) -> np.ndarray:
         return stem_masks(mask(first, count)) * gain(first, count).astype(np.float32).T
+
     return read
 
 
@@ -191,5 +206,3 @@ class Remix:
             name = target.path.stem
             effect[f"{name}_dbfs"] = to_db(float(np.sqrt(energy / (2 * target.length))))
         return effect
-
-

@@ -6,7 +6,7 @@ reflected edges), so a stretch-wise run equals a run in one piece. The operator 
 
 from __future__ import annotations
 
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch

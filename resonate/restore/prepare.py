@@ -28,7 +28,7 @@ class Appender:
 
     def __init__(self, work: Work, name: str) -> None:
         self._work, self._name = work, name
-        self._file = open(work.folder / f"{name}.raw", "wb")
+        self._file = open(work.folder / f"{name}.raw", "wb")  # noqa: SIM115 - closed by finish()
         self.count = 0
 
     def push(self, block: np.ndarray) -> None:
@@ -79,8 +79,9 @@ class Ingest:
         if appender.count == 0:
             raise AudioError(f"{work.path}: ends at {position / work.rate:.2f} s, before start={work.config.start:g}.")
         if appender.count < SHORTEST * work.rate:
-            raise AudioError(f"{work.path}: {appender.count / work.rate:.2f} s are too short; at least {SHORTEST} s "
-                             "are needed.")
+            raise AudioError(
+                f"{work.path}: {appender.count / work.rate:.2f} s are too short; at least {SHORTEST} s are needed."
+            )
         resample_track(appender.finish(work.rate), work.new_track("ingested"))
         work.notes += work.source.notes + ([note] if note else [])
         return {**asdict(work.source), "samples": work.samples, "samples_44100": work.length}
@@ -123,11 +124,15 @@ class Diagnose:
         work.silent = peak < SILENCE
         loudness = meter.loudness()
         work.diagnosis = {
-            "seconds": round(work.samples / work.rate, 3), "silent": work.silent, "peak_dbfs": to_db(peak),
+            "seconds": round(work.samples / work.rate, 3),
+            "silent": work.silent,
+            "peak_dbfs": to_db(peak),
             "rms_dbfs": to_db(float(np.sqrt(energy / (2 * work.samples)))),
             "loudness_lufs": round(loudness, 2) if np.isfinite(loudness) else None,
             "dc_offset": [round(float(v / work.samples), 6) for v in total],
-            "clipped_share": clipped, "low_hz": round(work.stats.low_hz, 1), "high_hz": round(work.stats.high_hz, 1),
+            "clipped_share": clipped,
+            "low_hz": round(work.stats.low_hz, 1),
+            "high_hz": round(work.stats.high_hz, 1),
             "range_over_floor_db": None if work.silent else _range_db(work),
         }
         work.diagnosis["words"] = words(work.diagnosis)
@@ -191,10 +196,14 @@ class Precondition:
             target.write(start, block)
             peak = max(peak, float(np.abs(block).max()))
         work.silent = work.silent or peak < SILENCE
-        return {"dc_removed": [float(v) for v in mean[:, 0]], "rumble_hz": config.rumble_hz, "peak_after_dbfs": to_db(peak)}
+        return {
+            "dc_removed": [float(v) for v in mean[:, 0]],
+            "rumble_hz": config.rumble_hz,
+            "peak_after_dbfs": to_db(peak),
+        }
 
 
-def precondition_blocks(source: Track, mean: np.ndarray, rumble_hz: float):  # noqa: ANN201 - generator
+def precondition_blocks(source: Track, mean: np.ndarray, rumble_hz: float):
     """(start, block) of `source` less `mean`, high-passed at `rumble_hz` (0: not)."""
     sos = butter(2, rumble_hz, "highpass", fs=RATE, output="sos") if rumble_hz > 0 else None
     state = np.zeros((1, 2, 2)) if sos is not None else None

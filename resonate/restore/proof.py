@@ -32,8 +32,12 @@ class Proof:
     @property
     def holds(self) -> bool:
         """Whether the operators are within bounds and give `revealed` within -120 dBFS."""
-        return (self.error_dbfs < -120.0 and 0.0 <= self.gain_least and self.gain_most <= self.gain_bound
-                and self.mask_most <= 1.0)
+        return (
+            self.error_dbfs < -120.0
+            and self.gain_least >= 0.0
+            and self.gain_most <= self.gain_bound
+            and self.mask_most <= 1.0
+        )
 
 
 def prove(result: Path, recording: Path) -> Proof:
@@ -70,5 +74,10 @@ def prove(result: Path, recording: Path) -> Proof:
             at += block.shape[1]
         work.close()
     most = int(mask.sum(1, dtype=np.int64).max()) if mask.size else 0
-    return Proof(20 * np.log10(error) if error > 0 else -np.inf, float(gain.min()), float(gain.max()),
-                 max(most, int(mask.max())) / MASK_UNIT, bound)
+    return Proof(
+        20 * np.log10(error) if error > 0 else -np.inf,
+        float(gain.min()),
+        float(gain.max()),
+        max(most, int(mask.max())) / MASK_UNIT,
+        bound,
+    )

@@ -67,8 +67,9 @@ def check_output(output: Path) -> None:
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
-        raise UserError(f"The output folder {output} cannot be written ({error.strerror}); "
-                        "name another with output=FOLDER.") from None
+        raise UserError(
+            f"The output folder {output} cannot be written ({error.strerror}); name another with output=FOLDER."
+        ) from None
 
 
 def finished(folder: Path, key: str, overwrite: bool) -> bool:
@@ -85,8 +86,10 @@ def finished(folder: Path, key: str, overwrite: bool) -> bool:
     if report["settings_key"] == key:
         return not overwrite
     if not overwrite and not report.get("settings", {}).get("diagnose_only"):
-        raise UserError(f"{folder} holds a result made with other settings or weights, or from another state of the "
-                        "recording; add overwrite=true to replace it, or choose another output.")
+        raise UserError(
+            f"{folder} holds a result made with other settings or weights, or from another state of the "
+            "recording; add overwrite=true to replace it, or choose another output."
+        )
     return False
 
 

@@ -6,8 +6,8 @@ as the process's memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Store:
             np.lib.format.write_array_header_1_0(file, header)
             self._offset = file.tell()
             file.truncate(self._offset + length * self._row_bytes)
-        self._file = open(path, "r+b", buffering=0)
+        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
 
     def read_rows(self, start: int, count: int) -> np.ndarray:
         """Rows [start, start + count); rows outside the array are zero."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -153,6 +154,7 @@ def to_db(value: float) -> float | None:
 def finite(values: np.ndarray, what: str) -> np.ndarray:
     """`values`, or a UserError where a network gave NaN or infinity."""
     if not np.isfinite(values).all():
-        raise UserError(f"The {what} gave numbers that are not finite: its weights are damaged or do not fit; "
-                        "give others.")
+        raise UserError(
+            f"The {what} gave numbers that are not finite: its weights are damaged or do not fit; give others."
+        )
     return values

@@ -79,6 +79,15 @@ def _spectrograms(sounds: dict[str, np.ndarray]) -> np.ndarray:
     return (picture * 255).astype(np.uint8)
 
 
+class LogFigures(L.Callback):
+    """Writes each validation's figures to the log, where a run without a screen can be followed."""
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One line."""
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("valid/", "train/"))}
+        log.info("step %d: %s", trainer.global_step, ", ".join(f"{k} {v:.2f}" for k, v in sorted(figures.items())))
+
+
 class ExportWeights(L.Callback):
     """Writes the (averaged) weights as safetensors after each validation and at the end, with the run's record."""
 

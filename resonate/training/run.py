@@ -23,7 +23,7 @@ from resonate.errors import UserError
 from resonate.models.restorer import RestorerConfig
 from resonate.models.separator import build_separator
 from resonate.models.weights import SEPARATOR, load_restorer, load_separator, read_header
-from resonate.training.callbacks import ExportWeights, Listen, StopOnSignal
+from resonate.training.callbacks import ExportWeights, Listen, LogFigures, StopOnSignal
 from resonate.training.restorer import RestorerTask, target_spectrum
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask
@@ -233,7 +233,7 @@ def build_trainer(config: TrainConfig, output: Path, record: dict[str, Any]) -> 
         callbacks.append(EMAWeightAveraging(decay=settings.ema, use_buffers=False,
                                             update_starting_at_step=min(100, settings.max_steps // 2)))
     # After the averaging callback, so that the averaged weights are the ones exported.
-    callbacks += [Listen(config.callbacks.listen), ExportWeights(output / "weights.safetensors", record)]
+    callbacks += [Listen(config.callbacks.listen), LogFigures(), ExportWeights(output / "weights.safetensors", record)]
     devices: Any = int(settings.devices) if settings.devices.isdigit() else settings.devices
     return L.Trainer(
         accelerator=accelerator, devices=devices, strategy=settings.strategy, precision=precision,

@@ -1,0 +1,94 @@
+"""Spectra over time on a logarithmic frequency axis, from a stream, for a picture of given width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+LOW_HZ, HIGH_HZ = 30.0, 20000.0
+BANDS, COLUMNS = 240, 1000
+FRAME = 4096
+#: Powers below this (-160 dB) count as nothing.
+NOTHING = 1e-16
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """power: (BANDS, columns) mean power per bin, low bands first; level: (columns,) mean square; seconds: the whole."""
+
+    power: np.ndarray
+    level: np.ndarray
+    seconds: float
+
+    @property
+    def matched_db(self) -> np.ndarray:
+        """(BANDS, columns) in dB, 0 dB being the picture's own mean power: pictures of unequal level compare."""
+        mean = float(self.power.mean())
+        return 10.0 * np.log10(np.maximum(self.power, NOTHING) / max(mean, NOTHING))
+
+
+def band_hz() -> np.ndarray:
+    """(BANDS + 1,) edges in Hz."""
+    return np.geomspace(LOW_HZ, HIGH_HZ, BANDS + 1)
+
+
+def _band_matrix(rate: int) -> np.ndarray:
+    """(bins, BANDS): mean over the bins in a band; where a band is narrower than a bin, between its two neighbours."""
+    bins = fft.rfftfreq(FRAME, 1.0 / rate)
+    edges = band_hz()
+    matrix = np.zeros((len(bins), BANDS))
+    for band, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        if high > rate / 2:
+            break  # nothing can be up there; stays zero
+        inside = (bins >= low) & (bins < high)
+        if inside.any():
+            matrix[inside, band] = 1.0 / inside.sum()
+        else:
+            position = np.sqrt(low * high) / (rate / FRAME)
+            below = int(position)
+            matrix[below, band], matrix[below + 1, band] = 1.0 - (position - below), position - below
+    return matrix
+
+
+def analyse(blocks: Iterable[np.ndarray], rate: int, seconds: float) -> Spectra:
+    """Spectra of a stream of (channels, n) blocks, about `seconds` long; the power is the mean over channels.
+
+    Memory does not grow with the length: the hop and the number of frames behind a column do.
+    """
+    total = max(1, round(seconds * rate))
+    columns = int(np.clip(total // 256, 1, COLUMNS))
+    hop = int(np.clip(total // columns, 256, FRAME))
+    matrix, window = _band_matrix(rate), np.hanning(FRAME).astype(np.float32)
+    norm = 1.0 / float(np.sum(window) ** 2)
+    power, level, count = np.zeros((columns, BANDS)), np.zeros(columns), np.zeros(columns)
+    half = FRAME // 2
+    rest = np.zeros((0, half), dtype=np.float32)  # frames are centred: half a frame of nothing comes first
+    centre = 0
+
+    def take(buffer: np.ndarray) -> np.ndarray:
+        nonlocal centre
+        frames = np.lib.stride_tricks.sliding_window_view(buffer, FRAME, axis=-1)[:, ::hop]
+        number = frames.shape[1]
+        spectrum = np.abs(fft.rfft(frames * window, axis=-1)) ** 2
+        where = np.minimum((centre + hop * np.arange(number)) * columns // total, columns - 1)
+        np.add.at(power, where, norm * spectrum.mean(axis=0) @ matrix)
+        np.add.at(level, where, np.mean(frames**2, axis=(0, 2)))
+        np.add.at(count, where, 1.0)
+        centre += hop * number
+        return buffer[:, hop * number :]
+
+    for block in blocks:
+        if len(rest) == 0:
+            rest = np.zeros((block.shape[0], half), dtype=np.float32)
+        rest = np.concatenate([rest, block.astype(np.float32, copy=False)], axis=1)
+        if rest.shape[1] >= FRAME + 64 * hop:
+            rest = take(rest)
+    if len(rest):
+        rest = np.pad(rest, ((0, 0), (0, half)))
+        if rest.shape[1] >= FRAME:
+            take(rest)
+    seen = np.maximum(count, 1.0)
+    return Spectra((power / seen[:, None]).T, level / seen, seconds)

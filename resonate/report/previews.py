@@ -1,0 +1,122 @@
+"""AAC previews at matched loudness, within a budget of bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resonate import STEMS, audio
+from resonate.report.sounds import Sound
+from resonate.restore.loudness import LoudnessMeter
+
+log = logging.getLogger(__name__)
+
+#: Recordings up to this long are previewed whole, in seconds; longer ones in excerpts.
+WHOLE_SECONDS = 15 * 60.0
+EXCERPT_SECONDS = 120.0
+#: Where in a long recording the middles of the excerpts lie.
+EXCERPT_PLACES = (1 / 6, 1 / 2, 5 / 6)
+#: All previews together, in bytes; pictures and page stay far under the 50 MB that are allowed.
+BUDGET = 45e6
+BEST_BIT_RATE = 128_000
+#: These are compared with each other; they get this many times the bit rate of the rest, and equal loudness.
+MAIN = ("input", "revealed", "restored")
+MAIN_WEIGHT = 2.5
+#: Below this a preview is mono: two channels would not be worth hearing.
+STEREO_BIT_RATE = 48_000
+TARGET_LUFS = -18.0
+PEAK = 0.89
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One encoded preview: `file` relative to the result folder, the gain that it was given in dB."""
+
+    key: str
+    label: str
+    says: str
+    file: str
+    gain_db: float
+
+
+def stretches(seconds: float) -> list[tuple[float, float]]:
+    """(start, seconds) of what is previewed, in order: the whole, or the excerpts."""
+    if seconds <= WHOLE_SECONDS:
+        return [(0.0, seconds)]
+    return [(place * seconds - EXCERPT_SECONDS / 2, EXCERPT_SECONDS) for place in EXCERPT_PLACES]
+
+
+def bit_rates(keys: list[str], seconds: float) -> dict[str, int]:
+    """Bits per second for each preview, so that all together keep to BUDGET."""
+    weights = {key: MAIN_WEIGHT if key in MAIN else 1.0 for key in keys}
+    unit = 8.0 * BUDGET / max(seconds, 1.0) / sum(weights.values())
+    return {key: int(min(BEST_BIT_RATE, unit * weight)) for key, weight in weights.items()}
+
+
+def _read(sound: Sound, parts: list[tuple[float, float]]) -> tuple[np.ndarray, int]:
+    """((2, time), rate) of the stretches one after the other, at a rate that AAC players take."""
+    whole = len(parts) == 1
+    pieces, rate = [], 0
+    for start, seconds in parts:
+        piece, rate = sound.read(start, None if whole else seconds)
+        if not whole:
+            fade = np.linspace(0.0, 1.0, min(round(0.05 * rate), piece.shape[1] // 2), dtype=np.float32)
+            piece[:, : len(fade)] *= fade
+            piece[:, piece.shape[1] - len(fade) :] *= fade[::-1]
+        pieces.append(piece)
+    samples = pieces[0] if whole else np.concatenate(pieces, axis=1)
+    wanted = rate if rate in (44100, 48000) else 48000
+    return audio.resample(samples, rate, wanted) if wanted != rate else samples, wanted
+
+
+def _loudness(samples: np.ndarray, rate: int) -> float:
+    meter = LoudnessMeter(rate, samples.shape[0])
+    for start in range(0, samples.shape[1], 10 * rate):
+        meter.push(samples[:, start : start + 10 * rate])
+    return meter.loudness()
+
+
+def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dict[str, float]:
+    """Linear gain per sound. The MAIN ones become equally loud; the rest keep their level beside what they belong to:
+    stems beside the restored track, `extended` beside `revealed`, `removed` and `crowd` beside the recording.
+    """
+    measured: dict[str, tuple[float, float]] = {}
+    reference = dict(sounds)
+    stems = tuple(sounds[stem].files[0] for stem in STEMS if stem in sounds)
+    if stems:
+        reference["mix"] = Sound("mix", "", "", stems)
+    for key in (*MAIN, "mix"):
+        if key in reference:
+            samples, rate = _read(reference[key], parts)
+            measured[key] = (_loudness(samples, rate), float(np.abs(samples).max(initial=0.0)))
+    heard = {key: value for key, value in measured.items() if np.isfinite(value[0]) and value[1] > 0.0}
+    # As loud as the one with the highest peaks allows.
+    room = [loudness + 20.0 * np.log10(PEAK / peak) for key, (loudness, peak) in heard.items() if key in MAIN]
+    target = min([TARGET_LUFS, *room])
+    gain = {key: 10.0 ** ((target - loudness) / 20.0) for key, (loudness, _) in heard.items()}
+    beside = {"extended": "revealed", "removed": "input", "crowd": "input", **dict.fromkeys(STEMS, "mix")}
+    return {key: gain.get(beside.get(key, key), 1.0) for key in sounds}
+
+
+def make(folder: Path, sounds: Mapping[str, Sound], seconds: float) -> list[Preview]:
+    """Encode `folder`/report/<key>.m4a for every sound. Memory: a few copies of one preview."""
+    parts = stretches(seconds)
+    rates = bit_rates(list(sounds), sum(length for _, length in parts))
+    gains = _gains(sounds, parts)
+    (folder / "report").mkdir(exist_ok=True)
+    previews = []
+    for key, sound in sounds.items():
+        samples, rate = _read(sound, parts)
+        peak = float(np.abs(samples).max(initial=0.0))
+        gain = min(gains[key], 0.98 / peak) if peak > 0.0 else 1.0
+        if rates[key] < STEREO_BIT_RATE:
+            samples = samples.mean(axis=0, keepdims=True)
+        file = f"report/{key}.m4a"
+        audio.encode(folder / file, samples * np.float32(gain), rate, "aac", rates[key])
+        previews.append(Preview(key, sound.label, sound.says, file, float(20.0 * np.log10(gain))))
+        log.info("%s: preview written at %d bit/s", key, rates[key])
+    return previews

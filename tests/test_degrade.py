@@ -1,0 +1,186 @@
+"""The capture chain as a whole: what it promises about components, clocks, seeds and batches."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.signal import correlate
+
+from resonate import RATE, audio
+from resonate.degrade import Bank, CaptureChain, ChainConfig
+from resonate.errors import UserError
+
+torch.set_num_threads(1)
+SECONDS = 2.0
+N = int(SECONDS * RATE)
+PRESETS = sorted((Path(__file__).parents[1] / "configs" / "degrade").glob("*.yaml"))
+
+
+def music(n: int = N, seed: int = 0) -> torch.Tensor:
+    """(1, 4, 2, n): clicks, a bass tone, a noise pad and a sung vowel."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(n) / RATE
+    drums = rng.standard_normal((2, n)) * np.exp(-(t % 0.5) * 40) * 0.3
+    bass = 0.2 * np.sin(2 * np.pi * 82.4 * t) * np.ones((2, 1))
+    other = 0.05 * rng.standard_normal((2, n))
+    vocals = 0.1 * sum(np.sin(2 * np.pi * 220 * k * t) / k for k in range(1, 12)) * np.ones((2, 1))
+    return torch.from_numpy(np.stack([drums, bass, other, vocals]).astype(np.float32))[None]
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory) -> Bank:
+    """A small bank of synthesised recordings in the format that Bank.load reads."""
+    root = tmp_path_factory.mktemp("bank")
+    rng = np.random.default_rng(3)
+    t = np.arange(RATE // 2) / RATE
+    room = rng.standard_normal((2, len(t))) * np.exp(-t * 12) * 0.05
+    room[:, 300] += 1.0
+    device = np.zeros((1, 2048))
+    device[0, :3] = [1.0, -0.4, 0.1]
+    sounds = {
+        "crowd/people.wav": ("crowd", 0.1 * rng.standard_normal((1, RATE))),
+        "rooms/hall.wav": ("rooms", room),
+        "devices/phone.wav": ("devices", device),
+        "handling/tap.wav": ("handling", 0.3 * rng.standard_normal((1, 2000)) * np.exp(-np.arange(2000) / 300)),
+    }
+    rows = ["file\tkind\tsplit\tgroup\tlicence\tsource\torigin\tsha256\tnote"]
+    for name, (kind, samples) in sounds.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        audio.write(root / name, samples.astype(np.float32), RATE)
+        rows.append(f"{name}\t{kind}\ttrain\t{kind}\tCC0\ttest\ttest\t-\t")
+    (root / "bank.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return Bank.load(root, split="train")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_components_sum_to_the_capture(bank, seed):
+    chain = CaptureChain(bank, ChainConfig(measured_share=0.5))
+    out = chain.apply(music(), [chain.from_seed(seed, N)])
+    total = out.stems_wet.sum(1) + out.crowd + out.handling + out.distortion
+    assert torch.isfinite(out.capture).all() and out.capture.abs().max() > 1e-3
+    assert (total - out.capture).abs().max() < 1e-5
+    assert out.stems_early.shape == out.stems_dry.shape == out.stems_wet.shape == (1, 4, 2, N)
+
+
+def test_json_rebuilds_the_same_bytes_and_so_does_the_seed(bank):
+    chain = CaptureChain(bank, ChainConfig(measured_share=0.5))
+    for seed in (11, 12, 13):
+        params = chain.from_seed(seed, N)
+        again = CaptureChain(bank, ChainConfig(measured_share=0.5)).from_seed(seed, N)
+        one = chain.apply(music(), [params])
+        two = chain.apply(music(), [json.loads(json.dumps(again))])
+        assert torch.equal(one.capture, two.capture) and torch.equal(one.crowd, two.crowd)
+        assert one.measures == two.measures
+    assert chain.from_seed(11, N) != chain.from_seed(12, N)
+
+
+def test_a_batch_of_eight_equals_its_members(bank):
+    chain = CaptureChain(bank, ChainConfig(codecs=False))
+    n = RATE // 2
+    stems = torch.cat([music(n, seed) for seed in range(8)])
+    params = [chain.from_seed(seed, n) for seed in range(8)]
+    together = chain.apply(stems, params)
+    for i in range(8):
+        alone = chain.apply(stems[i : i + 1], params[i : i + 1])
+        for name in ("capture", "stems_wet", "crowd", "handling", "distortion", "stems_early", "stems_dry"):
+            assert (getattr(alone, name)[0] - getattr(together, name)[i]).abs().max() < 1e-5, name
+
+
+def test_dry_early_and_wet_share_one_clock(bank):
+    """Propagation and codec delay are out: noise through the chain correlates best at lag zero."""
+    stems = 0.1 * torch.randn(1, 4, 2, N, generator=torch.Generator().manual_seed(1))
+    chain = CaptureChain(bank, ChainConfig(measured_share=0.5, gap_share=0.0, moving_share=0.0))
+    kinds = set()
+    for seed in range(8):
+        params = chain.sample(np.random.default_rng(seed), N, severity=0.05)
+        params["converter"]["rate"] = 48000
+        params["stage"]["width"] = 0.0
+        params["codec"] = {"passes": [{"encoder": "aac", "rate": 48000, "bit_rate": 128000, "channels": 2}]}
+        out = chain.apply(stems, [params])
+        kinds.add(params["venue"]["kind"])
+        dry = out.stems_dry[0].sum(0).mean(0)[8000:60000].numpy()
+        early = out.stems_early[0].sum(0)[:, 8000:60000].numpy()
+        wet = out.stems_wet[0].sum(0)[:, 8000:60000].numpy()
+        capture = out.capture[0][:, 8000:60000].numpy()
+        # Two capsules are 14 cm apart (18 samples) and the far speaker arrives later: the first arrival is at zero.
+        assert min(abs(_first_lag(early[c], dry)) for c in range(2)) <= 1, seed
+        assert abs(_lag(capture[0], wet[0])) == 0
+
+
+def test_gaps_hold_no_music_but_crowd(bank):
+    chain = CaptureChain(bank, ChainConfig(gap_share=1.0, codecs=False, moving_share=0.0))
+    for seed in range(4):
+        params = chain.from_seed(seed, N)
+        out = chain.apply(music(), [params])
+        ((start, end),) = params["gaps"]
+        inside = slice(int(np.ceil(start * RATE)), int(end * RATE))
+        assert end - start > 0.5
+        assert out.stems_dry[..., inside].abs().max() == 0.0
+        assert out.crowd[..., inside].abs().max() > 1e-4
+    shares = [bool(CaptureChain(bank).from_seed(s, N)["gaps"]) for s in range(300)]
+    assert 0.25 < np.mean(shares) < 0.45
+
+
+def test_snr_asked_is_snr_measured():
+    chain = CaptureChain(Bank(), ChainConfig(gap_share=0.0, codecs=False))
+    noise = 0.1 * torch.randn(1, 4, 2, N, generator=torch.Generator().manual_seed(2))
+    for asked in (15.0, 5.0, -3.0):
+        params = chain.sample(np.random.default_rng(5), N, severity=0.5)
+        params["crowd"]["snr_db"] = asked
+        params["handling"].update(events=[], wind_db=-120.0)
+        params["capsule"]["noise_db"] = 80.0
+        # A constant gain: the ratio is set at the capsule, a gain that follows the sum would weight it over time.
+        params["agc"]["active"] = False
+        assert chain.apply(noise, [params]).measures[0]["snr_db"] == pytest.approx(asked, abs=0.5)
+
+
+def test_severity_orders_the_captures():
+    chain = CaptureChain(Bank())
+    snr, drr = [], []
+    for severity in (0.15, 0.45, 0.7, 0.95):
+        drawn = [chain.sample(np.random.default_rng(s), N, severity) for s in range(40)]
+        snr.append(np.mean([p["crowd"]["snr_db"] for p in drawn]))
+        drr.append(np.mean([p["venue"]["drr_db"] for p in drawn]))
+    assert np.all(np.diff(snr) < -3) and np.all(np.diff(drr) < -2)
+    assert snr[0] > 15 and snr[-1] < 0
+
+
+def test_silent_stems_stay_silent_under_a_crowd():
+    chain = CaptureChain(Bank(), ChainConfig(codecs=False))
+    out = chain.apply(torch.zeros(1, 4, 2, N), [chain.from_seed(4, N)])
+    assert out.stems_wet.abs().max() == 0.0 and out.capture.abs().max() > 1e-4
+    assert torch.isfinite(out.capture).all()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_presets_are_valid(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = ChainConfig(**values)
+    assert CaptureChain(Bank(), config).from_seed(0, N)["severity"] <= config.severity[1]
+
+
+def test_bad_use_is_refused(bank, tmp_path):
+    with pytest.raises(UserError, match="severity"):
+        ChainConfig(severity=(0.5, 0.2))
+    with pytest.raises(UserError, match="not a bank"):
+        Bank.load(tmp_path)
+    with pytest.raises(UserError, match="split"):
+        Bank.load(tmp_path, split="dev")
+    with pytest.raises(UserError, match="holds no"):
+        bank.audio("crowd/nobody.wav")
+    with pytest.raises(ValueError, match="samples"):
+        chain = CaptureChain(bank)
+        chain.apply(music(), [chain.from_seed(0, N + 1)])
+
+
+def _first_lag(a: np.ndarray, b: np.ndarray) -> int:
+    """The earliest lag at which b appears in a."""
+    match = np.abs(correlate(a, b, mode="full"))
+    return int(np.flatnonzero(match > 0.4 * match.max())[0]) - (len(b) - 1)
+
+
+def _lag(a: np.ndarray, b: np.ndarray) -> int:
+    return int(correlate(a, b, mode="full").argmax()) - (len(b) - 1)

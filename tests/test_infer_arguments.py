@@ -1,0 +1,125 @@
+"""Names on the command line are names: nothing of them reaches Hydra, and each gets a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from resonate.errors import UserError
+from resonate.restore.arguments import find_inputs, parse
+from resonate.restore.command import read_config
+from resonate.restore.results import finished, folder_names
+
+NAMES = (
+    "Voice 001 (1).m4a",
+    "Don't stop.m4a",
+    "Tom & Jerry.m4a",
+    "a,b=c.m4a",
+    "[1] #2!.m4a",
+    "café.m4a",
+    "20240501.m4a",
+    "🎸 encore 🎤.m4a",
+    "mode=reveal.m4a",
+    "{x}$y.m4a",
+    "null.m4a",
+    "~odd.m4a",
+    "a:b.m4a",
+    "%d.m4a",
+    "-o.m4a",
+    "back\\slash.m4a",
+    'say "hi".m4a',
+    "*.m4a",
+    "?.m4a",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_taken_literally_in_both_forms(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    for words in ([f"input={name}", f"output={name}.d"], [name, "-o", f"{name}.d"], ["-o", f"{name}.d", "--", name]):
+        arguments = parse([*words, "mode=reveal"] if "--" not in words else ["mode=reveal", *words])
+        assert arguments.inputs == [name] and arguments.output == f"{name}.d"
+        assert arguments.overrides == ["mode=reveal"]
+        assert find_inputs(arguments.inputs) == [Path(name)]
+
+
+def test_settings_and_presets_reach_the_config():
+    arguments = parse(
+        [
+            "a.m4a",
+            "mode=reveal",
+            "start=1.5",
+            "strength.gain=0.5",
+            "diagnose_only=true",
+            "ledger=false",
+            "device=cpu",
+            "overwrite=true",
+            "separator=a b.safetensors",
+            "restorer=#1.safetensors",
+        ]
+    )
+    config, _ = read_config(arguments)
+    assert (config.mode, config.start, config.strength.gain, config.diagnose_only) == ("reveal", 1.5, 0.5, True)
+    assert (config.ledger, config.overwrite, config.device) == (False, True, "cpu")
+    assert (config.separator, config.restorer) == ("a b.safetensors", "#1.safetensors")
+    assert read_config(parse(["restore=gentle"]))[0].strength.extension == 0.5
+    assert read_config(parse(["restore=reveal"]))[0].mode == "reveal"
+
+
+def test_where_and_how_a_result_is_made_does_not_change_what_it_is():
+    base = read_config(parse([]))[0].identity()
+    assert read_config(parse(["device=cpu", "threads=2", "overwrite=true"]))[0].identity() == base
+    assert read_config(parse(["master.loudness=-16"]))[0].identity() != base
+
+
+def test_folders_globs_and_repeats(tmp_path):
+    for name in ("b.m4a", "a.mp4", ".hidden.m4a", "notes.txt", "[x].m4a"):
+        (tmp_path / name).touch()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "c.m4a").touch()
+    found = [p.name for p in find_inputs([str(tmp_path), str(tmp_path / "b.m4a")])]
+    assert found == ["[x].m4a", "a.mp4", "b.m4a"]
+    assert [p.name for p in find_inputs([str(tmp_path / "*.m4a")])] == ["[x].m4a", "b.m4a"]
+    assert [p.name for p in find_inputs([str(tmp_path / "[x].m4a")])] == ["[x].m4a"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no recordings in this folder"):
+        find_inputs([str(tmp_path / "empty")])
+
+
+def test_result_names(tmp_path):
+    def names(*paths: str) -> list[str]:
+        return folder_names([Path(p) for p in paths], tmp_path)
+
+    assert names("a.m4a", "a.mp4") == ["a", "a_mp4"]
+    assert names("a.m4a", "b/a.m4a", "c/a.m4a") == ["a", "a_m4a", "a_m4a_2"]
+    assert names("A.m4a", "a.mp4") == ["A", "a_mp4"]
+    assert names("cafe\u0301.m4a", "caf\u00e9.mp4")[1] == "caf\u00e9_mp4"
+    assert names("...m4a")[0] not in ("", ".", "..")
+    assert names(".hydra.m4a") == [".hydra_m4a"]
+
+
+def result(folder: Path, name: str, key: str) -> None:
+    folder.mkdir()
+    report = {"settings_key": key, "input": {"name": name}, "settings": {"diagnose_only": False}}
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def test_a_name_stays_with_its_recording_over_runs(tmp_path):
+    result(tmp_path / "a", "a.m4a", "1")
+    assert folder_names([Path("a.mp4")], tmp_path) == ["a_mp4"]
+    assert folder_names([Path("a.m4a")], tmp_path) == ["a"]
+
+
+def test_what_may_be_replaced(tmp_path):
+    result(tmp_path / "a", "a.m4a", "1")
+    assert finished(tmp_path / "a", "1", overwrite=False)
+    assert not finished(tmp_path / "a", "2", overwrite=True)
+    with pytest.raises(UserError, match="overwrite=true"):
+        finished(tmp_path / "a", "2", overwrite=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear")
+    with pytest.raises(UserError, match="not a result"):
+        finished(tmp_path / "mine", "1", overwrite=True)

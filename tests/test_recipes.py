@@ -1,0 +1,320 @@
+"""Recipes: licences, Debian packages, downloads by checksum, the renderer and the bundled recording."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_recipes import bank_names, deb, debian_music, fetch, render, starter
+from data_recipes.cheers import cheers
+from data_recipes.common import read_table, sha256, shippable
+from resonate import RATE, STEMS, audio
+from resonate.data import splits
+from resonate.data.music import scan_music
+from resonate.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "assets" / "demo"
+
+
+# ---- licences
+
+
+@pytest.mark.parametrize("licence", [
+    "CC0", "CC0-1.0", "CC-BY-3.0", "CC-BY-SA-4.0", "public-domain", "MIT (repo)", "Apache-2.0 (repo)",
+    "GPL-2+ OR CC-BY-SA", "zlib or GPL-2 or CC-BY-3.0", "CC-BY-4.0 and CC-BY-3.0", "CC-BY-SA-3.0 or CC-BY-3.0",
+    "Creative Commons; audeering/micirp states CC-BY-SA-4.0"])
+def test_free_licences_may_be_shipped(licence):
+    assert shippable(licence)
+
+
+@pytest.mark.parametrize("licence", [
+    "GPL-2+", "GPL", "GPL-3+", "GPL and CC-BY-SA", "CC-BY-NC-SA-3.0", "CC-BY-ND-4.0", "", "unknown", "proprietary",
+    "GPL-3.0 (repo)"])
+def test_others_may_not(licence):
+    assert not shippable(licence)
+
+
+DEP5 = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2005-2019, The Team
+License: GPL-2+
+
+Files: data/music/*
+Copyright: 2011 0zone0ne <a@b.c>
+ 2012, Someone Else
+License: CC-BY-SA-3.0
+Comment: Files: are named here
+
+Files:
+ data/music/bad*.ogg
+ data/music/worse.ogg
+Copyright: X
+License: GPL-2
+
+License: GPL-2
+ The text of the licence.
+"""
+
+
+def test_the_last_matching_paragraph_of_a_copyright_file_counts():
+    c = deb.Copyright(DEP5)
+    assert c.of("data/music/good.ogg") == ("CC-BY-SA-3.0", "0zone0ne, Someone Else")
+    assert c.of("data/music/bad_one.ogg")[0] == "GPL-2"
+    assert c.of("data/music/worse.ogg")[0] == "GPL-2"
+    assert c.of("src/main.c") == ("GPL-2+", "The Team")
+
+
+def test_free_text_counts_for_the_package_only_when_it_names_one_licence():
+    assert deb.Copyright("under the terms of the Creative Commons\nAttribution ShareAlike licence 3.0:").of("a") == (
+        "CC-BY-SA-3.0", "")
+    assert deb.Copyright("All rights reserved.").of("a") == ("", "")
+
+
+# ---- Debian packages
+
+
+def make_deb(path: Path, files: dict[str, bytes]) -> Path:
+    """A .deb: an ar archive of debian-binary, control.tar.gz and data.tar.xz."""
+
+    def tar(content: dict[str, bytes], mode: str) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=mode) as archive:
+            for name, data in content.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+    control = b"Package: x\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: x\n"
+    parts = [("debian-binary", b"2.0\n"), ("control.tar.gz", tar({"./control": control}, "w:gz")),
+             ("data.tar.xz", tar(files, "w:xz"))]
+    out = b"!<arch>\n"
+    for name, data in parts:
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(out)
+    return path
+
+
+def test_packages_unpack_the_same_with_and_without_dpkg(tmp_path, monkeypatch):
+    package = make_deb(tmp_path / "x_1_all.deb", {"./usr/share/a.txt": b"hello", "./usr/b": b"odd"})
+    deb.unpack(package, tmp_path / "one")
+    monkeypatch.setattr(deb.shutil, "which", lambda name: None)
+    deb.unpack(package, tmp_path / "two")
+    for folder in ("one", "two"):
+        assert (tmp_path / folder / "usr/share/a.txt").read_bytes() == b"hello"
+        assert (tmp_path / folder / "usr/b").read_bytes() == b"odd"
+    (tmp_path / "bad.deb").write_bytes(b"no package")
+    with pytest.raises(UserError, match="not a Debian package"):
+        deb.unpack(tmp_path / "bad.deb", tmp_path / "three")
+
+
+def test_reserved_and_missing_packages_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="independent evaluation"):
+        deb.obtain("lmms-common", None, tmp_path)
+    (tmp_path / "debs").mkdir()
+    with pytest.raises(UserError, match="holds no"):
+        deb.obtain("marsshooter-data", tmp_path / "debs", tmp_path)
+    monkeypatch.setattr(deb.shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="no apt-get"):
+        deb.obtain("marsshooter-data", None, tmp_path)
+
+
+def flac(tmp_path: Path, seconds: float, channels: int = 2, rate: int = RATE, seed: int = 0) -> bytes:
+    t = np.arange(round(seconds * rate)) / rate
+    swell = 0.2 + 0.6 * np.abs(np.sin(2 * np.pi * (0.01 + 0.013 * seed) * t + seed))
+    x = np.tile(swell * np.sin(2 * np.pi * 220 * t), (channels, 1)).astype(np.float32)
+    audio.write(tmp_path / "t.flac", x, rate, subtype="PCM_16")
+    return (tmp_path / "t.flac").read_bytes()
+
+
+def test_a_package_becomes_a_dataset_of_what_may_be_used(tmp_path):
+    music = "./usr/share/unknown-horizons/content/audio/music/"
+    text = ("Files: *\nCopyright: T\nLicense: GPL-2+\n\nFiles: content/*\nCopyright: Lincoln Domina\n"
+            "License: CC-BY-SA-3.0\n\nFiles: content/audio/music/gpl.flac\nCopyright: X\nLicense: GPL-2\n")
+    good = flac(tmp_path, 31)
+    make_deb(tmp_path / "debs" / "unknown-horizons_1_all.deb", {
+        "./usr/share/doc/unknown-horizons/copyright": text.encode(),
+        f"{music}good.flac": good, f"{music}zz copy.flac": good, f"{music}gpl.flac": flac(tmp_path, 31, seed=1),
+        f"{music}short.flac": flac(tmp_path, 5), f"{music}mono.flac": flac(tmp_path, 31, 1),
+        f"{music}low.flac": flac(tmp_path, 31, rate=22050), f"{music}broken.flac": b"fLaC nothing"})
+    out = tmp_path / "out"
+    debian_music.main(["--out", str(out), "--debs", str(tmp_path / "debs"), "--packages", "unknown-horizons"])
+    (row,) = read_table(out / "songs.tsv")
+    assert row["song"] == "unknown-horizons__good" and row["licence"] == "CC-BY-SA-3.0" and row["split"] == "test"
+    assert sha256(out / row["file"]) == row["sha256"]
+    reasons = {Path(r["file"]).stem: r["reason"] for r in read_table(out / "left_out.tsv")}
+    assert reasons == {"zz copy": "a copy of another file", "gpl": "licence GPL-2", "short": "shorter than 30 s",
+                       "mono": "1 channels at 44100 Hz", "low": "2 channels at 22050 Hz", "broken": "cannot be decoded"}
+    (song,) = scan_music(out)
+    assert song.mix_only and song.split == "test" and song.artist == "Lincoln Domina"
+
+
+# ---- the starter recipe
+
+
+def test_every_file_of_the_table_has_a_listed_place_and_an_origin():
+    rows = fetch.table()
+    assert len(rows) > 300 and not any("Francium" in row["file"] for row in rows)
+    for row in rows:
+        if not row["file"].startswith("music/"):
+            kind, group = bank_names.place(row["file"])
+            assert splits.split_of(kind, group) in splits.SPLITS, (kind, group)
+    unknown = {row["file"].split("/")[1] for row in rows
+               if not row["origin"].startswith("debian:") and not fetch.origins(row)}
+    assert unknown == {"noice"}
+
+
+def test_addresses_are_quoted_and_pinned_to_a_commit():
+    row = next(r for r in fetch.table() if r["file"].endswith("Caesium/drums__ALT HATS.m4a"))
+    (url,) = fetch.origins(row)
+    assert url.endswith("6.Caesium_Stem_ALT%20HATS.m4a") and "/6a6fbe3a634871fba7efe298dee048f394aa0f18/" in url
+
+
+def test_a_mirror_is_checked_by_checksum(tmp_path):
+    row = {"file": "a.txt", "sha256": "0" * 64, "origin": "debian:x", "origin_sha256": ""}
+    fetcher = fetch.Fetcher(tmp_path, tmp_path / "cache")
+    with pytest.raises(UserError, match="missing"):
+        fetcher.get(row)
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(UserError, match="checksum"):
+        fetcher.get(row)
+    assert fetcher.get({**row, "sha256": sha256(tmp_path / "a.txt")}) == tmp_path / "a.txt"
+    with pytest.raises(UserError, match="not a folder"):
+        fetch.Fetcher(tmp_path / "nowhere", tmp_path)
+
+
+def test_album_stems_are_summed_under_one_gain(tmp_path, monkeypatch):
+    loud = np.full((2, 4800), 0.9, np.float32)
+    rows = []
+    for name, x in (("drums__A B.wav", loud), ("drums__C.wav", loud[:, :2400]), ("other__PAD + BASS.wav", loud / 4)):
+        path = tmp_path / "mirror" / starter.ALBUM / "Caesium" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        audio.write(path, x, 48000)
+        rows.append({"file": f"{starter.ALBUM}Caesium/{name}", "sha256": sha256(path), "licence": "CC0-1.0",
+                     "source": "s", "origin": "o"})
+    monkeypatch.setattr(starter, "table", lambda: rows)
+    made = starter.build_music(fetch.Fetcher(tmp_path / "mirror", tmp_path / "c"), tmp_path / "music")
+    assert {row["file"] for row in made} == {"Caesium/drums.flac", "Caesium/other.flac"}
+    drums, other = (audio.read(tmp_path / "music/Caesium" / f"{s}.flac").samples for s in ("drums", "other"))
+    assert drums.shape == other.shape == (2, 4410) and np.abs(drums).max() <= 0.981
+    ratio = drums[0, 1000:2000].mean() / other[0, 1000:2000].mean()
+    assert abs(ratio - 1.8 / 0.225) < 0.05
+    assert {row["split"] for row in made} == {"test"}
+
+
+def test_cheers_are_reproducible_and_end_in_silence():
+    note = np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE).astype(np.float32)
+    one, two = (cheers(np.random.default_rng(1), [note], 3.0, people=5) for _ in range(2))
+    assert np.array_equal(one, two) and one.shape == (2, 3 * RATE)
+    assert abs(np.abs(one).max() - 0.7) < 1e-3 and np.abs(one[:, -1]).max() == 0
+
+
+# ---- the renderer
+
+
+@pytest.fixture
+def little_music(tmp_path) -> Path:
+    rng = np.random.default_rng(3)
+    for name in ("Lithium", "Sodium"):
+        for stem in STEMS:
+            path = tmp_path / "music" / name / f"{stem}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            audio.write(path, (0.05 * rng.standard_normal((2, 4 * RATE))).astype(np.float32), RATE, subtype="PCM_16")
+    return tmp_path / "music"
+
+
+def settings_for(music: Path, **more) -> render.Settings:
+    values = {"music": ((str(music), 1.0),), "bank": (str(ROOT / "resonate" / "bank"),), "seconds": 1.5, "seed": 7,
+              "split": "train", "severity": "mid", "remix": 0.5, "degrade": render.presets()}
+    return render.Settings(**(values | more))
+
+
+def test_a_rendered_cache_holds_what_training_reads_and_goes_on_where_it_was(tmp_path, little_music):
+    settings, out = settings_for(little_music), tmp_path / "cache"
+    render.render(settings, out, 1)
+    first = (out / "000000.npy").read_bytes()
+    stamp = (out / "000000.npy").stat().st_mtime_ns
+    render.render(settings, out, 2)
+    assert (out / "000000.npy").stat().st_mtime_ns == stamp
+    index = json.loads((out / "index.json").read_text())
+    assert index["format"] == 1 and index["rate"] == RATE and index["rows"] == list(render.ROWS)
+    assert [e["file"] for e in index["examples"]] == ["000000.npy", "000001.npy"]
+    data = np.load(out / "000001.npy")
+    assert data.dtype == np.float16 and data.shape == (10, 2, round(1.5 * RATE)) and np.isfinite(data).all()
+    entry = json.loads((out / "000001.json").read_text())
+    assert entry["params"]["n_samples"] == data.shape[-1] and not list(out.glob(".*"))
+    (out / "000000.json").unlink()  # what a killed run leaves: an array without its JSON
+    render.render(settings, out, 2)
+    assert (out / "000000.npy").read_bytes() == first
+    with pytest.raises(UserError, match="other settings"):
+        render.render(settings_for(little_music, seed=8), out, 2)
+
+
+def test_examples_differ_but_each_is_a_pure_function_of_its_number(little_music):
+    one = render.Renderer(settings_for(little_music))
+    two = render.Renderer(settings_for(little_music))
+    late = two.example(3)
+    assert np.array_equal(one.example(3)[0], late[0])
+    assert one.example(3)[1] == late[1]
+    assert not np.array_equal(one.example(4)[0], late[0])
+
+
+@pytest.mark.slow
+def test_two_workers_write_the_same_bytes_as_one(tmp_path, little_music):
+    settings = settings_for(little_music, severity="mix")
+    render.render(settings, tmp_path / "one", 4, workers=1)
+    render.render(settings, tmp_path / "two", 4, workers=2)
+    for path in sorted((tmp_path / "one").iterdir()):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_weights_of_music_folders_are_read_from_the_right():
+    assert render.music_folder("a/b=2.5") == ("a/b", 2.5)
+    assert render.music_folder("a/b") == ("a/b", 1.0)
+    assert render.music_folder("x=y=0.5") == ("x=y", 0.5)
+
+
+# ---- the bundled recording
+
+
+def test_the_bundled_recording_is_whole():
+    about = json.loads((DEMO / "demo.json").read_text())
+    for name, digest in about["sha256"].items():
+        assert sha256(DEMO / name) == digest
+    recording = audio.read(DEMO / "demo.m4a")
+    assert (recording.rate, recording.samples.shape) == (48000, (2, round(about["seconds"] * 48000)))
+    (begin, end), = about["gaps"]
+    assert end - begin >= 2.5 and about["split"] == "test"
+    mix = np.zeros((2, round(about["seconds"] * RATE)), np.float32)
+    for stem in STEMS:
+        clean = audio.read(DEMO / "clean" / f"{stem}.flac")
+        assert clean.rate == RATE and clean.samples.shape == mix.shape
+        assert np.abs(clean.samples[:, : round(end * RATE) - 1]).max() < 1e-4
+        mix += clean.samples
+        if about["stems_present"][stem]:
+            assert clean.samples.std() > 1e-3, stem
+    # There is a crowd where there is no music, and the clock of recording and clean stems is one.
+    mono = audio.resample(recording.samples, 48000, RATE).mean(0)
+    assert mono[: round(end * RATE)].std() > 0.01
+    size = 1 << 21
+    cross = np.fft.rfft(mono, size) * np.conj(np.fft.rfft(mix.mean(0), size))
+    lag = int(np.argmax(np.fft.irfft(cross / (np.abs(cross) + 1e-9))))
+    assert min(lag, size - lag) < 0.002 * RATE
+
+
+def test_the_bundled_recording_uses_only_test_material_that_may_be_passed_on():
+    about = json.loads((DEMO / "demo.json").read_text())
+    rows = {row["file"]: row for row in read_table(ROOT / "resonate" / "bank" / "bank.tsv")}
+    params = about["params"]
+    used = [params["venue"]["room"], *(layer["name"] for layer in params["crowd"]["layers"]),
+            *(name for *_, name in params["handling"]["events"] if name)]
+    text = (ROOT / "assets" / "LICENSES.md").read_text()
+    for name in used:
+        assert rows[name]["split"] == "test" and shippable(rows[name]["licence"]) and name in text
+    assert splits.split_of("songs", about["song"]) == "test"
