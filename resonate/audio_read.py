@@ -21,8 +21,8 @@ FORMATS = (
 
 #: Suffixes by which a folder's recordings are found.
 SUFFIXES = frozenset(
-    (".m4a", ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mp3", ".ogg", ".oga", ".opus", ".flac", ".wav", ".aac", ".amr")
-    + (".mkv", ".mka", ".webm", ".caf", ".aif", ".aiff", ".wma", ".avi", ".w64")
+    [".m4a", ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mp3", ".ogg", ".oga", ".opus", ".flac", ".wav", ".aac"]
+    + [".amr", ".mkv", ".mka", ".webm", ".caf", ".aif", ".aiff", ".wma", ".avi", ".w64"]  # noqa: RUF005
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -9,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from resonate import STEMS
+from resonate import RATE, STEMS
 from resonate.audio_wav import WavWriter
 from resonate.restore import mastering
 from resonate.restore.config import RestoreConfig
 from resonate.restore.networks import stem_rows
-from resonate.restore.prepare import resample_track
-from resonate.restore.store import Track
+from resonate.restore.prepare import resampled
 from resonate.restore.work import Work, to_db
 
 #: Files of the ledger, without their suffix.
@@ -55,44 +55,44 @@ class Ledger:
             return {"skipped": "ledger=false"}
         folder = work.result / "ledger"
         folder.mkdir()
-        parts = {name: self._on_clock(work, name) for name in ("separator_input", "separated", "revealed", "extended")}
         peak = dict.fromkeys(LEDGER, 0.0)
+        # All parts go through one resampler side by side, so they stay on one clock.
+        rows = resampled(self._side_by_side(work), 2 * len(STEMS) + 6, RATE, work.rate, work.samples)
         with ExitStack() as stack:
             files = {
                 name: stack.enter_context(WavWriter(folder / f"{name}.wav", work.rate, 2, work.samples))
                 for name in LEDGER
             }
-            for start, given in work.track["input"].blocks():
-                for name, block in ledger_blocks(
-                    {k: t.read(start, given.shape[1]) for k, t in parts.items()}, given
-                ).items():
-                    files[name].write(block)
-                    peak[name] = max(peak[name], float(np.abs(block).max()))
+            for start, block in rows:
+                given = work.track["input"].read(start, block.shape[1])
+                for name, part in ledger_blocks(block, given).items():
+                    files[name].write(part)
+                    peak[name] = max(peak[name], float(np.abs(part).max()))
         return {"peak_dbfs": {name: to_db(value) for name, value in peak.items()}}
 
-    def _on_clock(self, work: Work, name: str) -> Track:
-        """The track at the recording's rate; revealed and extended as the sums of their stems."""
-        source = work.track[name]
-        if name in ("revealed", "extended"):
-            whole = work.new_track(f"{name}_sum")
-            for start, block in source.blocks():
-                whole.write(start, stem_sum(block))
-            source = whole
-        if source.rate == work.rate:
-            return source
-        target = work.new_track(f"{name}_clock", source.channels, work.samples, work.rate)
-        return resample_track(source, target)
+    def _side_by_side(self, work: Work) -> Iterator[np.ndarray]:
+        for start, block in work.track["separator_input"].blocks():
+            n = block.shape[1]
+            revealed, extended = (stem_sum(work.track[name].read(start, n)) for name in ("revealed", "extended"))
+            yield np.concatenate([block, revealed, extended, work.track["separated"].read(start, n)])
 
 
-def ledger_blocks(parts: dict[str, np.ndarray], given: np.ndarray) -> dict[str, np.ndarray]:
-    """All blocks of the ledger from those of separator_input, separated (8, n), revealed, extended, and the input."""
-    out = {name: parts[name] for name in ("separator_input", "revealed", "extended")}
-    out |= {f"separated_{name}": parts["separated"][stem_rows(k)] for k, name in enumerate(STEMS)}
-    stems = parts["separated"].reshape(len(STEMS), 2, -1).sum(0, dtype=np.float64)
-    out["crowd"] = (parts["separator_input"] - stems).astype(np.float32)
+def ledger_blocks(rows: np.ndarray, given: np.ndarray) -> dict[str, np.ndarray]:
+    """All blocks of the ledger from separator_input, revealed, extended and separated (14 rows), and the input."""
+    out = {"separator_input": rows[:2], "revealed": rows[2:4], "extended": rows[4:6]}
+    separated = rows[6:]
+    out |= {f"separated_{name}": separated[stem_rows(k)] for k, name in enumerate(STEMS)}
+    stems = separated.reshape(len(STEMS), 2, -1).sum(0, dtype=np.float64)
+    out["crowd"] = (out["separator_input"] - stems).astype(np.float32)
     out["premaster"] = out["revealed"] + out["extended"]
     out["removed"] = given - out["revealed"]
     return out
+
+
+def _both(work: Work) -> Iterator[np.ndarray]:
+    """Revealed plus extended, stem by stem, (8, n) blocks."""
+    for start, block in work.track["revealed"].blocks():
+        yield block + work.track["extended"].read(start, block.shape[1])
 
 
 class Stems:
@@ -108,13 +108,6 @@ class Stems:
         """Writes `stems/`; adds track `premaster`, at the output rate."""
         folder = work.result / "stems"
         folder.mkdir()
-        both = work.new_track("stems", 2 * len(STEMS))
-        for start, block in work.track["revealed"].blocks():
-            both.write(start, block + work.track["extended"].read(start, block.shape[1]))
-        at_rate = both
-        if work.output_rate != both.rate or work.output_length != both.length:
-            at_rate = work.new_track("stems_out", 2 * len(STEMS), work.output_length, work.output_rate)
-            resample_track(both, at_rate)
         premaster = work.new_track("premaster", 2, work.output_length, work.output_rate)
         peak = np.zeros(len(STEMS))
         with ExitStack() as stack:
@@ -122,7 +115,7 @@ class Stems:
                 stack.enter_context(WavWriter(folder / f"{name}.wav", work.output_rate, 2, work.output_length))
                 for name in STEMS
             ]
-            for start, block in at_rate.blocks():
+            for start, block in resampled(_both(work), 2 * len(STEMS), RATE, work.output_rate, work.output_length):
                 premaster.write(start, stem_sum(block))
                 for k, file in enumerate(files):
                     file.write(block[stem_rows(k)])

@@ -22,9 +22,9 @@ MEMORY = {"cpu": 1.6e9, "mps": 2.0e9, "cuda": 3.0e9}
 
 _DIAGNOSE_PACE = 0.05
 
-#: Stereo tracks at 44.1 kHz kept while it runs: ingested, separator input, four separated, extension, revealed and
-#: extended stems and their sums, stems.
-_SCRATCH_STEREO = 21
+#: Stereo tracks at 44.1 kHz that lie on the disk at once: separator input, four separated, extension, revealed and
+#: extended stems; besides the input at its own rate and the premaster.
+_SCRATCH_STEREO = 14
 
 
 @dataclass
@@ -52,7 +52,7 @@ def estimate(source: Source, config: RestoreConfig, device: str) -> Estimate:
     out = resampled_length(round(seconds * rate), rate, output_rate(rate))
     gains = seconds * RATE / HOP * BINS * 8
     result = out * (4 * 8 + 6) + gains + (10 * own if config.ledger else 0) + 2e6
-    scratch = _SCRATCH_STEREO * stereo + 9 * own + 5 * 8 * out
+    scratch = _SCRATCH_STEREO * stereo + own + 8 * out
     return Estimate(seconds, START_UP + PACE[kind] * seconds, result, scratch, MEMORY[kind])
 
 

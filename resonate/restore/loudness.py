@@ -10,7 +10,7 @@ from scipy.signal import firwin, lfilter, upfirdn
 ABSOLUTE_GATE = -70.0
 
 _PHASES = 4
-_HALF = 32
+_HALF = 16
 _INTERPOLATOR = (firwin(2 * _PHASES * _HALF + 1, 1.0 / _PHASES, window=("kaiser", 7.0)) * _PHASES).astype(np.float32)
 
 

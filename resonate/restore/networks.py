@@ -205,4 +205,5 @@ class Remix:
                 work.tell(self.name, start / target.length)
             name = target.path.stem
             effect[f"{name}_dbfs"] = to_db(float(np.sqrt(energy / (2 * target.length))))
+        work.drop("extension")
         return effect

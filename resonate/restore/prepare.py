@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -87,13 +88,26 @@ class Ingest:
         return {**asdict(work.source), "samples": work.samples, "samples_44100": work.length}
 
 
-def resample_track(source: Track, target: Track) -> Track:
-    """Fill `target` with `source` at the target's rate; its length decides, at most a sample from the exact one."""
-    resampler, at = Resampler(source.rate, target.rate, source.channels), 0
-    for start, block in source.blocks():
-        out = resampler.push(block, last=start + block.shape[1] >= source.length)
-        target.write(at, out)
+def resampled(
+    blocks: Iterable[np.ndarray], channels: int, rate_in: int, rate_out: int, length: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(start, block) at `rate_out`, `length` samples in all: rounding the length may cost or add one at the end."""
+    resampler, at = Resampler(rate_in, rate_out, channels), 0
+    for block in blocks:
+        out = resampler.push(block)[:, : length - at]
+        if out.shape[1]:
+            yield at, out
         at += out.shape[1]
+    if at < length:
+        rest = resampler.push(np.zeros((channels, 0), dtype=np.float32), last=True)[:, : length - at]
+        yield at, np.pad(rest, ((0, 0), (0, length - at - rest.shape[1])))
+
+
+def resample_track(source: Track, target: Track) -> Track:
+    """Fill `target` with `source`, at the target's rate."""
+    blocks = (block for _, block in source.blocks())
+    for start, block in resampled(blocks, source.channels, source.rate, target.rate, target.length):
+        target.write(start, block)
     return target
 
 
@@ -196,6 +210,7 @@ class Precondition:
             target.write(start, block)
             peak = max(peak, float(np.abs(block).max()))
         work.silent = work.silent or peak < SILENCE
+        work.drop("ingested")
         return {
             "dc_removed": [float(v) for v in mean[:, 0]],
             "rumble_hz": config.rumble_hz,

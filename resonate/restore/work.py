@@ -119,6 +119,12 @@ class Work:
         self.track[name] = Track(self.folder / f"{name}.npy", channels, length, rate)
         return self.track[name]
 
+    def drop(self, name: str) -> None:
+        """Free the disk space of a track that no later stage needs."""
+        track = self.track.pop(name)
+        track.close()
+        track.path.unlink()
+
     def new_store(self, name: str, row: tuple[int, ...], dtype: str) -> Store:
         """An array with a row per STFT frame, kept in the result's work folder."""
         folder = self.result / "work"

@@ -1,0 +1,164 @@
+"""Training: losses that tell the truth, both experiments for a few steps from a folder of songs, and resuming."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from resonate import RATE, audio
+from resonate.data.examples import CachedCaptures
+from resonate.data.module import CaptureData, DataConfig
+from resonate.degrade.chain import ChainConfig
+from resonate.errors import UserError
+from resonate.models.weights import load_restorer, load_separator
+from resonate.training.losses import LogSpectrumLoss, StemLoss, fold_missing, magnitude
+from resonate.training.run import TrainConfig, pick_precision, train
+
+CONFIGS = str(Path(__file__).parents[1] / "configs")
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory) -> Path:
+    """Two songs of two synthesised stems each."""
+    folder = tmp_path_factory.mktemp("songs")
+    t = np.arange(8 * RATE) / RATE
+    for k, name in enumerate(("First", "Second")):
+        beat = np.exp(-((t * (2 + k)) % 1.0) * 20) * np.random.default_rng(k).standard_normal(len(t))
+        voice = np.sin(2 * np.pi * (220 + 60 * k) * t + 3 * np.sin(2 * np.pi * 5 * t)) * (np.sin(2 * np.pi * 0.5 * t) > 0)
+        for stem, x in (("drums", beat), ("vocals", voice)):
+            (folder / name).mkdir(exist_ok=True)
+            audio.write(folder / name / f"{stem}.wav", np.stack([x, x]).astype(np.float32) * 0.2, RATE)
+    return folder
+
+
+def config(experiment: str, output: Path, *overrides: str) -> TrainConfig:
+    """What the command line would give."""
+    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    with initialize_config_dir(CONFIGS, version_base=None):
+        composed = compose("train", [f"experiment={experiment}", "debug=smoke", f"output={output}",
+                                     "trainer.threads=1", "trainer.accelerator=cpu", "callbacks.progress=false",
+                                     *overrides])
+    return OmegaConf.to_object(composed)
+
+
+def tiny_htdemucs() -> tuple[str, ...]:
+    return ("model=htdemucs_small", "model.options.channels=8", "model.options.segment=2.0", "data.seconds=2.0",
+            "model.options.bottom_channels=16")
+
+
+TINY = {"restorer": ("model.options.width=16", "data.seconds=2.0"), "finetune_demucs": tiny_htdemucs()}
+
+
+@pytest.mark.parametrize("experiment", list(TINY))
+def test_both_experiments_train_on_a_folder_of_songs_and_resume(experiment, songs, tmp_path):
+    settings = (f"data.music={songs}", *TINY[experiment])
+    first = config(experiment, tmp_path, *settings, "trainer.max_steps=3", "trainer.checkpoint_every=1")
+    figures, _ = train(first)
+    assert np.isfinite(figures["valid/loss"])
+    _, objects = train(config(experiment, tmp_path, *settings, "trainer.max_steps=5"))
+    assert objects["trainer"].global_step == 5
+    # The resumed run took 2 steps, on the examples after those that the first run saw.
+    sampler = objects["data"].train_dataloader().sampler
+    assert sampler.start == 5 * objects["data"].config.batch_size
+    load = load_restorer if experiment == "restorer" else load_separator
+    loaded = load(tmp_path / "weights.safetensors")
+    assert all(torch.isfinite(p).all() for p in loaded.parameters())
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["seed"] == 1 and len(record["data"]["train"]["songs"]) >= 1
+
+
+def test_training_lowers_the_loss_on_one_example(songs, tmp_path):
+    data = CaptureData(DataConfig(music=str(songs), seconds=2.0, batch_size=1), ChainConfig(codecs=False), 1)
+    data.setup()
+    task = train(config("restorer", tmp_path, f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2"))[1]["task"]
+    batch = {k: v[None] for k, v in data.train[0].items()}
+    optimiser = torch.optim.Adam(task.parameters(), 3e-3)
+    losses = []
+    for _ in range(40):
+        loss = task.losses(batch)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_examples_are_a_function_of_seed_and_index(songs):
+    def example(index: int, seed: int) -> dict:
+        data = CaptureData(DataConfig(music=str(songs), seconds=2.0, seed=seed), ChainConfig(codecs=False), 5)
+        data.setup()
+        return data.train[index]
+
+    one, again, other = example(3, 1), example(3, 1), example(3, 2)
+    assert all(torch.equal(one[k], again[k]) for k in one)
+    assert not torch.equal(one["capture"], other["capture"])
+
+
+def test_fold_missing_compares_sums():
+    estimate = torch.randn(2, 4, 2, 100)
+    present = torch.tensor([[True, False, True, True], [False, False, False, False]])
+    folded = fold_missing(estimate, present)
+    torch.testing.assert_close(folded[0, 2], estimate[0, 1] + estimate[0, 2])
+    torch.testing.assert_close(folded[1, 2], estimate[1].sum(0))
+    torch.testing.assert_close(folded[0, 3], estimate[0, 3])
+
+
+def test_stem_loss_is_zero_for_the_truth_finite_on_silence_and_blind_to_missing_stems():
+    loss = StemLoss()
+    target = torch.randn(1, 4, 2, 8192) * 0.1
+    everything = torch.ones(1, 4, dtype=torch.bool)
+    assert loss(target, target, everything) < 1e-5
+    silent = torch.zeros_like(target).requires_grad_()
+    loss(silent, torch.zeros_like(target), everything).backward()
+    assert torch.isfinite(silent.grad).all()
+    no_bass = torch.tensor([[True, False, True, True]])
+    moved = target.clone()
+    moved[:, 1] += 0.3
+    moved[:, 2] -= 0.3
+    assert loss(moved, target, no_bass) == pytest.approx(float(loss(target * 1.0, target, everything))
+                                                         + float(loss(moved, target, no_bass)))
+    shifted = torch.cat([target[:, :1], target[:, 1:2] * 0, target[:, 2:3] + target[:, 1:2], target[:, 3:]], 1)
+    assert loss(target, shifted, no_bass) < 1e-5
+
+
+def test_log_spectrum_loss_ignores_level_and_grows_with_error():
+    loss = LogSpectrumLoss(level_weight=0.0)
+    reference = magnitude(torch.randn(2, 20000) * 0.1)
+    decibels = 20 * torch.log10(reference + 1e-9)
+    exact, louder = loss(decibels, reference), loss(decibels + 6, reference)
+    assert exact["log_spectrum"] < 0.1
+    assert abs(louder["loss"] - exact["loss"]) < 1e-2
+    tilt = torch.linspace(-10, 10, decibels.shape[1])[None, :, None]
+    assert loss(decibels + tilt, reference)["log_spectrum"] > 3
+
+
+def test_log_spectrum_loss_punishes_crowd_in_pauses():
+    loss = LogSpectrumLoss()
+    music = torch.randn(1, 44100) * 0.1
+    music[:, 22050:] = 0
+    reference = magnitude(music)
+    noisy = magnitude(music + 0.01 * torch.randn(1, 44100))
+    assert loss(20 * torch.log10(noisy + 1e-9), reference)["loss"] > loss(20 * torch.log10(reference + 1e-9),
+                                                                         reference)["loss"] + 1
+
+
+def test_wrong_data_is_refused_before_training(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        train(config("restorer", tmp_path, f"data.music={tmp_path / 'none'}"))
+    with pytest.raises(UserError, match="nothing to train on"):
+        train(config("restorer", tmp_path))
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(UserError, match="no rendered cache"):
+        CachedCaptures([tmp_path / "cache"], "train", 2.0, 4)
+
+
+def test_precision_follows_the_device():
+    assert pick_precision(TrainConfig().trainer)[1] in ("bf16-mixed", "32-true")
+    settings = TrainConfig().trainer
+    settings.accelerator = "mps"
+    assert pick_precision(settings) == ("mps", "32-true")
