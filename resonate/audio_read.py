@@ -20,10 +20,10 @@ FORMATS = (
 )
 
 #: Suffixes by which a folder's recordings are found.
-SUFFIXES = frozenset(
-    [".m4a", ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mp3", ".ogg", ".oga", ".opus", ".flac", ".wav", ".aac"]
-    + [".amr", ".mkv", ".mka", ".webm", ".caf", ".aif", ".aiff", ".wma", ".avi", ".w64"]  # noqa: RUF005
-)
+SUFFIXES = frozenset({
+    ".m4a", ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mp3", ".ogg", ".oga", ".opus", ".flac", ".wav", ".aac", ".amr",
+    ".mkv", ".mka", ".webm", ".caf", ".aif", ".aiff", ".wma", ".avi", ".w64",
+})  # fmt: skip
 
 
 class AudioError(UserError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 
 import av
 import numpy as np
@@ -16,6 +18,7 @@ from resonate.restore.command import main
 from resonate.restore.config import Master
 from resonate.restore.loudness import LoudnessMeter
 from resonate.restore.mastering import master
+from resonate.restore.pipeline import scratch_folder
 from resonate.restore.store import Track
 
 WEIRD = (
@@ -199,6 +202,35 @@ def test_a_reference_is_measured_against(tmp_path, capsys):
     measured = json.loads((tmp_path / "out" / "x" / "reference.json").read_text())
     assert measured["input"]["f_sdr"] > 60 > measured["master"]["f_sdr"] and measured["input"]["lsd"] < 0.1
     assert "against x.wav" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names are Unicode there")
+def test_names_that_are_no_text_or_as_long_as_can_be(tmp_path):
+    names = [os.fsdecode(b"caf\xe9 \xff.wav"), "x" * 251 + ".wav"]
+    for name in names:
+        audio.write(tmp_path / "x.wav", music(0.6, 8000, 1), 8000)
+        os.rename(tmp_path / "x.wav", tmp_path / name)
+    assert run(*(tmp_path / name for name in names), "-o", tmp_path / "out", "diagnose_only=true") == 0
+    for name in names:
+        report = json.loads((tmp_path / "out" / name.removesuffix(".wav") / "report.json").read_text())
+        assert report["input"]["name"] == name
+    assert run(tmp_path / names[0], "-o", tmp_path / "out", "diagnose_only=true") == 0
+
+
+def test_what_a_killed_run_left_is_cleared_but_a_running_one_is_respected(tmp_path, capsys):
+    audio.write(tmp_path / "x.wav", music(0.6, 8000, 1), 8000)
+    out = tmp_path / "out"
+    out.mkdir()
+    with scratch_folder(out / "x") as scratch:
+        (scratch / "half.npy").write_bytes(b"0" * 1000)
+        left = tmp_path / "left"
+        shutil.copytree(scratch, left)
+        assert run(tmp_path / "x.wav", "-o", out, "diagnose_only=true") == 2
+        assert "Another run is working on" in capsys.readouterr().err
+        assert (scratch / "half.npy").exists() and not (out / "x").exists()
+    shutil.move(left, scratch)
+    assert run(tmp_path / "x.wav", "-o", out, "diagnose_only=true") == 0
+    assert sorted(p.name for p in out.iterdir()) == [".hydra", "x"]
 
 
 def as_track(x: np.ndarray, rate: int, folder) -> Track:

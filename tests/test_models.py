@@ -1,6 +1,7 @@
 """Truths about the models: bounds, linearity, band discipline, weights that come back."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from resonate.models.stats import BINS, StatsAccumulator, measure_stats
 from resonate.models.weights import load_restorer, load_separator, read_header, save_weights
 
 TINY = RestorerConfig(width=8, dilations=(1, 2))
-SMALL_HTDEMUCS = dict(segment=1.0, channels=4, t_layers=0, dconv_mode=0, depth=4)
+SMALL_HTDEMUCS = {"segment": 1.0, "channels": 4, "t_layers": 0, "dconv_mode": 0, "depth": 4}
 
 
 def music(seconds: float = 4.0, seed: int = 0) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_stft_round_trip_is_exact():
 def test_bands_tile_all_bins():
     edges = band_edges()
     assert edges[0][0] == 0 and edges[-1][1] == BINS
-    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(edges))
 
 
 @pytest.mark.parametrize(("low", "high"), [(None, 4000.0), (None, 8000.0), (150.0, 6000.0), (200.0, 12000.0)])

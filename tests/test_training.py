@@ -29,7 +29,7 @@ def songs(tmp_path_factory) -> Path:
     t = np.arange(8 * RATE) / RATE
     for k, name in enumerate(("First", "Second")):
         beat = np.exp(-((t * (2 + k)) % 1.0) * 20) * np.random.default_rng(k).standard_normal(len(t))
-        voice = np.sin(2 * np.pi * (220 + 60 * k) * t + 3 * np.sin(2 * np.pi * 5 * t)) * (np.sin(2 * np.pi * 0.5 * t) > 0)
+        voice = np.sin(2 * np.pi * (220 + 60 * k) * t + 3 * np.sin(2 * np.pi * 5 * t)) * (np.sin(np.pi * t) > 0)
         for stem, x in (("drums", beat), ("vocals", voice)):
             (folder / name).mkdir(exist_ok=True)
             audio.write(folder / name / f"{stem}.wav", np.stack([x, x]).astype(np.float32) * 0.2, RATE)
@@ -75,7 +75,8 @@ def test_both_experiments_train_on_a_folder_of_songs_and_resume(experiment, song
 def test_training_lowers_the_loss_on_one_example(songs, tmp_path):
     data = CaptureData(DataConfig(music=str(songs), seconds=2.0, batch_size=1), ChainConfig(codecs=False), 1)
     data.setup()
-    task = train(config("restorer", tmp_path, f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2"))[1]["task"]
+    settings = config("restorer", tmp_path, f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2")
+    task = train(settings)[1]["task"]
     batch = {k: v[None] for k, v in data.train[0].items()}
     optimiser = torch.optim.Adam(task.parameters(), 3e-3)
     losses = []

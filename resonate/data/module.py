@@ -103,7 +103,8 @@ class CaptureData(L.LightningDataModule):
         if not music:
             raise UserError("There is nothing to train on; name a folder of songs with data.music=FOLDER or a rendered "
                             "cache with data.cache=FOLDER.")
-        self.train = FreshCaptures(self._excerpts(music, "train", Remix()), self._chain("train"), self.total, config.seed)
+        self.train = FreshCaptures(self._excerpts(music, "train", Remix()), self._chain("train"), self.total,
+                                   config.seed)
         self.valid = FreshCaptures(self._excerpts(music, "valid", None), self._chain("valid"), config.valid_examples,
                                    config.seed + 1)
 

@@ -34,7 +34,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     source.add_argument("--cache", type=Path, help="folder that data_recipes.render wrote")
     parser.add_argument("--split", default="test", help="split of the cache: train, valid, test or all (default: test)")
     parser.add_argument("--limit", type=int, help="score only the first so many recordings")
-    parser.add_argument("--restored", type=Path, help="what infer.py wrote: its <name>/master.wav is scored as resonate")
+    parser.add_argument("--restored", type=Path, help="what infer.py wrote: <name>/master.wav there is scored")
     parser.add_argument("--systems", help=f"comma-separated, of: {', '.join(RIVALS)} (default: all)")
     parser.add_argument("--json", type=Path, default=Path("out/evaluate.json"), help="where the figures go")
     whole = [f"--{a}" if a.split("=")[0] in OPTIONS and "=" in a else a for a in arguments]

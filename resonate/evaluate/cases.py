@@ -17,7 +17,8 @@ from resonate.evaluate.verdict import find_gaps
 #: The bundled recording, in the repository root.
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "demo"
 SUFFIXES = {".wav", ".flac", ".m4a", ".mp4", ".mov", ".3gp", ".mp3", ".ogg", ".opus", ".aac"}
-FLOAT_ROWS = 10
+#: capture, 4 wet stems, early mix, 4 dry stems.
+ROWS = 10
 
 
 def read_stereo(path: Path) -> np.ndarray:
@@ -66,7 +67,7 @@ def pair_files(folder: Path) -> list[tuple[str, Path, Path]]:
         raise UserError(f"{folder / 'captures'} holds no audio; put the recordings there.")
     lonely = sorted(set(captures) ^ set(references))
     if lonely:
-        raise UserError(f"'{lonely[0]}' in {folder} has no partner; captures/ and references/ need equally named files.")
+        raise UserError(f"'{lonely[0]}' in {folder} has no partner; captures/ and references/ need equal names.")
     return [(name, captures[name], references[name]) for name in sorted(captures)]
 
 
@@ -86,7 +87,7 @@ def cache_index(folder: Path, split: str) -> list[dict]:
         examples, form = index["examples"], index["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is no rendered cache (no readable index.json); render one first.") from error
-    if form != 1 or index["rate"] != RATE or len(index["rows"]) != FLOAT_ROWS:
+    if form != 1 or index["rate"] != RATE or len(index["rows"]) != ROWS:
         raise UserError(f"{folder} was rendered by another version; render it again.")
     chosen = [example for example in examples if split == "all" or example["split"] == split]
     if not chosen:

@@ -29,7 +29,8 @@ def compare(output: Path, folder: Path = cases.BUNDLED) -> dict[str, Score]:
     """
     result = output / "demo"
     if not (result / RESULTS[MASTER]).is_file():
-        raise UserError(f"There is no {result / RESULTS[MASTER]}; run: python infer.py {folder / 'demo.m4a'} -o {output}")
+        command = f"python infer.py {folder / 'demo.m4a'} -o {output}"
+        raise UserError(f"There is no {result / RESULTS[MASTER]}; run: {command}")
     case = cases.bundled(folder)
     scores = {"input": score(case.capture, case.reference, gaps=case.gaps)}
     for name, file in RESULTS.items():

@@ -42,9 +42,9 @@ class Projection:
 
 
 def project(signal: np.ndarray, music: np.ndarray, noise: np.ndarray) -> Projection:
-    """Split `signal` by least squares into filtered `music`, filtered `noise` and the rest; (time,) or (channels, time).
+    """Split `signal` by least squares into filtered `music`, filtered `noise` and the rest.
 
-    The three must be aligned and of equal length.
+    The three are (time,) or (channels, time), aligned and of equal length.
     """
     (of_music, of_noise), rest = fir.fit(to_mid(signal), [to_mid(music), to_mid(noise)])
     return Projection(float(of_music @ of_music), float(of_noise @ of_noise), float(rest @ rest))
@@ -55,8 +55,9 @@ def noise_attenuation(before: Projection, after: Projection) -> float:
 
     Formula: 10 log10(N/M before) - 10 log10(N/M after), N and M the energies of the projections on noise and music.
     Range: any, higher is better, 0 for an unchanged signal; NaN where there is no noise or no music.  Invariant to:
-    gain, delays within the taps.  Cheats: gating the gaps brings only the gaps' share of the noise, and `music_distortion`
-    shows it; a filter that keeps the bands where music is strongest brings much, and `lsd` shows that.
+    gain, delays within the taps.  Cheats: gating the gaps brings only the gaps' share of the noise, and
+    `music_distortion` shows it (over the music alone, as `verdict.score` takes it, it brings nothing); a filter that
+    keeps the bands where music is strongest brings much, and `lsd` shows that.
     """
     return before.noise_db - after.noise_db
 

@@ -17,7 +17,12 @@ from resonate.evaluate.verdict import MEASURES, Score, against, joint_verdict, m
 log = logging.getLogger(__name__)
 
 #: Upper edges of the severity groups of a cache, and their names.
-SEVERITIES = ((0.3, "mild, severity to 0.3"), (0.6, "middling, 0.3 to 0.6"), (0.8, "hard, 0.6 to 0.8"), (2.0, "brutal, above 0.8"))
+SEVERITIES = (
+    (0.3, "severity to 0.3"),
+    (0.6, "severity 0.3 to 0.6"),
+    (0.8, "severity 0.6 to 0.8"),
+    (2.0, "severity above 0.8"),
+)
 OURS = "resonate"
 
 
@@ -104,7 +109,8 @@ class Suite:
         for name, rows in self.groups().items():
             values, verdicts = self.summary(rows)
             recordings, songs = len({r.recording for r in rows}), len({r.song for r in rows})
-            title = f"{name}: {recordings} recording{'s' * (recordings != 1)} of {songs} song{'s' * (songs != 1)}, mean in dB"
+            counted = [f"{n} {word}{'s' * (n != 1)}" for n, word in ((recordings, "recording"), (songs, "song"))]
+            title = f"{name}: {' of '.join(counted)}, mean in dB"
             result.append(table.build(values, self.columns(), title=title, verdicts=verdicts))
         return result
 

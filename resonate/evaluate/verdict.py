@@ -39,23 +39,29 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {
     "si_sdr": Measure(
-        +1, "likeness to the clean mix, sample by sample", "level, polarity", "nothing easy; it mostly ranks delay and tone"
+        +1,
+        "likeness to the clean mix, sample by sample",
+        "level, polarity",
+        "nothing easy; it mostly ranks delay and tone",
     ),
     "f_sdr": Measure(
-        +1, "likeness to the clean mix, EQ and early echoes forgiven", "level, EQ, lost bands", "a low-pass raises it"
+        +1,
+        "likeness to the clean mix, EQ and early echoes forgiven",
+        "level, EQ, lost bands",
+        "a low-pass raises it, muted gaps too",
     ),
     "lsd": Measure(-1, "distance of the spectra, 20 Hz to 20 kHz", "level, phase, gaps", "EQ lowers it"),
     "lsd_low": Measure(-1, "the same, 20 to 120 Hz", "level, phase, gaps", "EQ lowers it"),
     "lsd_high": Measure(-1, "the same, 8 to 16 kHz", "level, phase, gaps", "EQ or added hiss lowers it"),
     "lsd_air": Measure(-1, "the same, 16 to 20 kHz", "level, phase, gaps", "EQ or added hiss lowers it"),
-    "gap_db": Measure(-1, "level of the gaps under the music", "level, all that sounds with the music", "a gate passes it"),
+    "gap_db": Measure(-1, "level of the gaps under the music", "level, noise under the music", "a gate passes it"),
     "noise_attenuation": Measure(
         +1, "how far the crowd sank under the music", "level, delay, gaps", "a filter that keeps the loudest bands"
     ),
     "music_distortion": Measure(
         -1, "how much rose that is neither music nor crowd", "level, delay, gaps", "a low-pass lowers it"
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Score:
 
 
 def find_gaps(reference: np.ndarray, rate: int = RATE, below_db: float = 60.0, shortest: float = 0.5) -> np.ndarray:
-    """Boolean (time,): stretches of at least `shortest` seconds where the reference lies `below_db` under its mean power.
+    """Boolean (time,): stretches of `shortest` seconds or more where the reference is `below_db` under its mean power.
 
     For a reference without recorded gaps; power is taken over 50 ms. Digital silence counts in any case.
     """
@@ -123,7 +129,7 @@ def score(
 
 
 def against(before: Score, after: Score) -> dict[str, float]:
-    """The values of `after` with `noise_attenuation` and `music_distortion` against `before` where both are projected."""
+    """The values of `after`; where both are projected also `noise_attenuation` and `music_distortion` since `before`."""
     values = dict(after.values)
     if before.projection is not None and after.projection is not None:
         values["noise_attenuation"] = noise_attenuation(before.projection, after.projection)

@@ -66,7 +66,7 @@ def band_edges() -> list[tuple[int, int]]:
     for (first, step), end in zip(_LAYOUT, [first for first, _ in _LAYOUT[1:]] + [BINS], strict=True):
         edges += range(first, end, step)
     edges = [e for e in edges if BINS - e > 8]
-    return list(zip(edges, edges[1:] + [BINS], strict=True))
+    return list(zip(edges, [*edges[1:], BINS], strict=True))
 
 
 def stft(x: Tensor) -> Tensor:
@@ -196,8 +196,10 @@ class Restorer(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        out = [layer(x[:, k]).reshape(batch, pairs, b - a, 2, 2).permute(0, 2, 1, 3, 4).reshape(batch, b - a, 2 * pairs, 2)
-               for k, (layer, (a, b)) in enumerate(zip(self.outputs, self.bands, strict=True))]
+        out = []
+        for k, (layer, (a, b)) in enumerate(zip(self.outputs, self.bands, strict=True)):
+            y = layer(x[:, k]).reshape(batch, pairs, b - a, 2, 2)
+            out.append(y.permute(0, 2, 1, 3, 4).reshape(batch, b - a, 2 * pairs, 2))
         return torch.cat(out, 1)[:, :, :frames].float()
 
     def forward(self, x: Tensor, stats: RecordingStats, gain_strength: float = 1.0,

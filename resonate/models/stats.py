@@ -38,7 +38,7 @@ def bin_frequencies() -> np.ndarray:
 
 
 def _band_matrix(per_octave: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Rectangular bands of 1/``per_octave`` octave (at least one bin wide): (bands, bins) averaging matrix and centres in Hz."""
+    """Bands of 1/``per_octave`` octave, at least a bin wide: (bands, bins) averaging matrix and centres in Hz."""
     freqs = bin_frequencies()
     edges = 20.0 * 2.0 ** (np.arange(0, per_octave * 10.2) / per_octave)
     rows, centres = [], []

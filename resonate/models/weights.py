@@ -1,6 +1,6 @@
 """Saving and loading the weights that the pipeline uses: safetensors with the model's settings in the header.
 
-Nothing here unpickles. The header's JSON holds plain settings of a class chosen by ``kind``, never a class name to import.
+Nothing here unpickles. The header's JSON holds plain settings of a class chosen by ``kind``, never a class to import.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_header(path: str | Path, kind: str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"The {kind} weights {path} do not exist; give the path of a .safetensors file that train.py wrote.")
+        raise UserError(f"The {kind} weights {path} do not exist; give a .safetensors file that train.py wrote.")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get(_KEY, "null"))
@@ -80,7 +80,7 @@ def _fill(model: nn.Module, path: str | Path, device: str | torch.device) -> nn.
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"The weights in {path} do not fit the model that the file describes; the file is damaged.") from error
+        raise UserError(f"The weights in {path} do not fit the model that it describes; the file is damaged.") from error
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -90,9 +90,9 @@ def load_separator(path: str | Path = SEPARATOR, device: str | torch.device = "c
     try:
         model = build_separator(**settings)
     except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(f"The settings in {path} build no separator; the file is damaged or from another version.") from error
+        raise UserError(f"The settings in {path} build no separator; it is damaged or from another version.") from error
     if tuple(model.sources[:4]) != STEMS:
-        raise UserError(f"{path} separates {', '.join(model.sources)}; Resonate needs {', '.join(STEMS)} in this order.")
+        raise UserError(f"{path} separates {', '.join(model.sources)}; it must be {', '.join(STEMS)}, in this order.")
     return _fill(model, path, device)
 
 
@@ -102,5 +102,5 @@ def load_restorer(path: str | Path = RESTORER, device: str | torch.device = "cpu
     try:
         model = Restorer(RestorerConfig(**{**settings, "dilations": tuple(settings["dilations"])}))
     except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"The settings in {path} build no restorer; the file is damaged or from another version.") from error
+        raise UserError(f"The settings in {path} build no restorer; it is damaged or from another version.") from error
     return _fill(model, path, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import fft
@@ -17,7 +18,7 @@ NOTHING = 1e-16
 
 @dataclass(frozen=True)
 class Spectra:
-    """power: (BANDS, columns) mean power per bin, low bands first; level: (columns,) mean square; seconds: the whole."""
+    """power: (BANDS, columns) mean power per bin, low bands first; level: (columns,) mean square; seconds: length."""
 
     power: np.ndarray
     level: np.ndarray
@@ -40,7 +41,7 @@ def _band_matrix(rate: int) -> np.ndarray:
     bins = fft.rfftfreq(FRAME, 1.0 / rate)
     edges = band_hz()
     matrix = np.zeros((len(bins), BANDS))
-    for band, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for band, (low, high) in enumerate(pairwise(edges)):
         if high > rate / 2:
             break  # nothing can be up there; stays zero
         inside = (bins >= low) & (bins < high)

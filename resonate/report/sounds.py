@@ -34,7 +34,8 @@ class Sound:
         total: np.ndarray | None = None
         rate = 0
         for file in self.files:
-            heard = audio.read(file, start=self.start + start, duration=seconds if seconds is not None else self.seconds)
+            length = self.seconds if seconds is None else seconds
+            heard = audio.read(file, start=self.start + start, duration=length)
             stereo, rate = audio.to_stereo(heard.samples)[0], heard.rate
             total = stereo if total is None else total + stereo
         assert total is not None

@@ -61,8 +61,8 @@ class LogSpectrumLoss(nn.Module):
     """Distance of log magnitudes, as the log-spectral distance measures it, plus one of compressed magnitudes.
 
     Per frame, the root of the weighted mean over bins of the squared difference in dB, with a floor 60 dB below the
-    reference's RMS magnitude (between the one of all bins and the one of the bin's band) and after matching levels; frames more than 30 dB under the reference's mean (pauses of the
-    music) count ``pause_weight``. Half of the bin weight is even over 20 Hz to 20 kHz, half falls with the width of the
+    reference's RMS magnitude (between the one of all bins and the one of the bin's band) and after matching levels;
+    frames more than 30 dB under the reference's mean (pauses of the music) count ``pause_weight``. Half of the bin weight is even over 20 Hz to 20 kHz, half falls with the width of the
     auditory filters, so that the low octaves count.
     """
 
