@@ -16,7 +16,7 @@ from resonate.data.module import CaptureData, DataConfig
 from resonate.degrade.chain import ChainConfig
 from resonate.errors import UserError
 from resonate.models.weights import load_restorer, load_separator
-from resonate.training.losses import LogSpectrumLoss, StemLoss, fold_missing, magnitude
+from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
 from resonate.training.run import TrainConfig, pick_precision, train
 
 CONFIGS = str(Path(__file__).parents[1] / "configs")
@@ -163,3 +163,16 @@ def test_precision_follows_the_device():
     settings = TrainConfig().trainer
     settings.accelerator = "mps"
     assert pick_precision(settings) == ("mps", "32-true")
+
+
+def test_coherent_sdr_is_high_for_filtered_music_and_falls_with_noise():
+    rng = torch.Generator().manual_seed(0)
+    music = torch.randn(1, 60000, generator=rng)
+    echo = music + 0.5 * torch.roll(music, 40)
+    noise = torch.randn(1, 60000, generator=rng)
+    clean = spectrum(music)
+    filtered, noisy = (float(coherent_sdr(spectrum(x), clean)) for x in (echo, echo + noise))
+    assert filtered > 20
+    assert noisy == pytest.approx(10 * np.log10(1.25), abs=1.0)
+    assert float(coherent_sdr(spectrum(noise), clean)) < -10
+    assert torch.isfinite(coherent_sdr(torch.zeros_like(clean), clean))

@@ -21,6 +21,8 @@ from resonate.evaluate import cases, table
 from resonate.evaluate.rivals import RIVALS, Case
 from resonate.evaluate.suite import Suite
 
+#: Columns that the whole table takes.
+WIDE = 170
 OPTIONS = ("pairs", "cache", "split", "limit", "restored", "systems", "json")
 
 
@@ -67,6 +69,8 @@ def main(arguments: list[str] | None = None, console: Console | None = None) -> 
     """Score, print one table (for a cache one per severity too), write the JSON; 0, or 2 for a UserError."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)  # a file or pipe has no width to keep to
     restored = options.restored
     if restored is None and options.pairs is None and options.cache is None:
         restored = Path("out")

@@ -17,9 +17,9 @@ COLUMNS = ("f_sdr", "lsd", "lsd_low", "lsd_high", "gap_db")
 #: Row name -> file below the result folder. Only the master must be there; the others need the ledger.
 RESULTS = {
     "revealed": "ledger/revealed.wav",
-    "restored (master)": "master.wav",
+    "restored": "master.wav",
 }
-MASTER = "restored (master)"
+MASTER = "restored"
 
 
 def compare(output: Path, folder: Path = cases.BUNDLED) -> dict[str, Score]:

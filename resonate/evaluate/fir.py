@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft, linalg
+from threadpoolctl import threadpool_limits
 
 TAPS = 1024
 TAPS_BEFORE_ZERO = TAPS // 8
@@ -51,8 +52,10 @@ def fit(
             blocks.append(row)
         matrix = np.block(blocks)
         matrix[np.diag_indices_from(matrix)] *= 1.0 + LOADING
-        factor = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        solution = linalg.cho_solve(factor, right, check_finite=False)
+        # Beside a training that keeps all cores busy, waiting BLAS threads make this ten times slower than one thread.
+        with threadpool_limits(1, user_api="blas"):
+            factor = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            solution = linalg.cho_solve(factor, right, check_finite=False)
         for place, i in enumerate(live):
             taps_of_i = fft.rfft(solution[place * taps : (place + 1) * taps], size)
             parts[i] = fft.irfft(taps_of_i * spectra[place], size)[:length]

@@ -47,7 +47,8 @@ def build(
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("")
     for name in columns:
-        table.add_column(f"{name} {'↑' if MEASURES[name].better > 0 else '↓'}", justify="right")
+        arrow = "↑" if MEASURES[name].better > 0 else "↓"
+        table.add_column(f"{name} {arrow}", justify="right", overflow="fold")
     if verdicts is not None:
         table.add_column("verdict")
     first = next(iter(rows.values()), {})
@@ -83,5 +84,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
         raise UserError(f"Cannot write {path}: {error.strerror}; choose another place.") from error

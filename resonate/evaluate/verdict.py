@@ -129,7 +129,7 @@ def score(
 
 
 def against(before: Score, after: Score) -> dict[str, float]:
-    """The values of `after`; where both are projected also `noise_attenuation` and `music_distortion` since `before`."""
+    """The values of `after`; with projections also `noise_attenuation` and `music_distortion` against `before`."""
     values = dict(after.values)
     if before.projection is not None and after.projection is not None:
         values["noise_attenuation"] = noise_attenuation(before.projection, after.projection)

@@ -52,7 +52,8 @@ class RestorerOutput:
     """What a block becomes.
 
     Attributes:
-        gain: (batch, bins, frames), linear, >= 0: corrective EQ times predicted gain; 0 outside the captured band.
+        gain: (batch, bins, frames), linear, >= 0: corrective EQ times predicted gain; 1 outside the captured band,
+            where the little that is there stays as it is.
         extension: (batch, channels, samples): the filled bands.
     """
 
@@ -216,7 +217,7 @@ class Restorer(nn.Module):
         spectrum = stft(x)
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
         gain_db, extension_db, _ = self.heads(mid, ltas, floor, in_band)
-        gain = 10 ** (gain_strength * gain_db / 20) * in_band[..., None]
+        gain = 10 ** (gain_strength * gain_db / 20 * in_band[..., None])
         if extension_strength == 0:
             return RestorerOutput(gain, torch.zeros_like(x))
         carrier = extension_carrier(spectrum * gain[:, None], spectrum, stats)
@@ -226,15 +227,15 @@ class Restorer(nn.Module):
 
 
 def _outside(x: Tensor, stats: RecordingStats) -> Tensor:
-    """Remove from (..., samples) what the STFT's window leaks into the captured band: a linear-phase band stop whose
-    slopes are raised cosines over the sixth of an octave beyond the edges."""
+    """Remove from (..., samples) what the STFT's window leaks into the captured band or below 20 Hz: a linear-phase
+    band stop whose slopes are raised cosines over the sixth of an octave beyond the edges."""
     samples = x.shape[-1]
     padded = samples + 2 * N_FFT
     freqs = torch.fft.rfftfreq(padded, 1 / RATE, device=x.device)
     octaves_below = torch.log2(stats.low_hz / freqs.clamp(min=1.0)) * 6
     octaves_above = torch.log2(freqs.clamp(min=1.0) / stats.high_hz) * 6
     keep = torch.maximum(octaves_below, octaves_above).clamp(0, 1)
-    keep = 0.5 - 0.5 * torch.cos(np.pi * keep)
+    keep = (0.5 - 0.5 * torch.cos(np.pi * keep)) * (freqs >= 20.0)
     return torch.fft.irfft(torch.fft.rfft(x, padded) * keep, padded)[..., :samples]
 
 

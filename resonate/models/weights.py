@@ -80,7 +80,7 @@ def _fill(model: nn.Module, path: str | Path, device: str | torch.device) -> nn.
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"The weights in {path} do not fit the model that it describes; the file is damaged.") from error
+        raise UserError(f"The weights in {path} do not fit the model it describes; the file is damaged.") from error
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -1,5 +1,5 @@
 """Integrated loudness and true peak of a stream of blocks (ITU-R BS.1770-4), in constant memory but for one number
-per 100 ms and one per millisecond."""
+per 10 ms and one per millisecond."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def k_weighting(rate: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
 
 
 class LoudnessMeter:
-    """Push (channels, n) blocks of one or two channels at `rate` Hz; `power` then has a value per 100 ms."""
+    """Push (channels, n) blocks of one or two channels at `rate` Hz; `power` then has a value per 10 ms."""
 
     def __init__(self, rate: int, channels: int = 2) -> None:
         self._filters = k_weighting(rate)
         self._states = [np.zeros((channels, 2)) for _ in self._filters]
-        self._step, self._rest, self._sums = rate / 10.0, np.zeros(0), []
+        self._step, self._rest, self._sums = rate / 100.0, np.zeros(0), []
         self._filled = 0
 
     def push(self, block: np.ndarray) -> None:
@@ -55,7 +55,7 @@ class LoudnessMeter:
 
     @property
     def power(self) -> np.ndarray:
-        """Mean K-weighted power, summed over channels, of each full 100 ms."""
+        """Mean K-weighted power, summed over channels, of each full 10 ms."""
         return np.array(self._sums)
 
     def loudness(self) -> float:
@@ -64,10 +64,11 @@ class LoudnessMeter:
 
 
 def integrated(power: np.ndarray) -> float:
-    """Gated loudness (LUFS) from mean powers of consecutive 100 ms: 400 ms blocks with 75 % overlap, both gates."""
-    if len(power) < 4:
+    """Gated loudness (LUFS) from mean powers of consecutive 10 ms: 400 ms blocks with 75 % overlap, both gates."""
+    if len(power) < 40:
         return -np.inf
-    blocks = np.convolve(power, np.full(4, 0.25), mode="valid")
+    sums = np.concatenate([[0.0], np.cumsum(power)])
+    blocks = (sums[40::10] - sums[:-40:10]) / 40
 
     def lufs(value: np.ndarray) -> np.ndarray:
         return -0.691 + 10 * np.log10(np.maximum(value, 1e-30))

@@ -8,7 +8,7 @@ Hann window of the same length (so it never exceeds what the peak allows), and r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import minimum_filter1d
@@ -27,7 +27,7 @@ MARGIN_DB = 0.3
 
 @dataclass
 class Levels:
-    """Level of a track: `power` per 100 ms, `peaks` (linear) per control step of `step` samples."""
+    """Level of a track: `power` per 10 ms, `peaks` (linear) per control step of `step` samples."""
 
     power: np.ndarray
     peaks: np.ndarray
@@ -90,11 +90,9 @@ def find_gains(levels: Levels, config: Master) -> Gains:
         return Gains(0.0, np.zeros(steps + 2), levels.step)
     peaks_db = 20 * np.log10(np.maximum(levels.peaks, 1e-9))
     ceiling = config.ceiling - MARGIN_DB
-    # The loudest thousandth may be taken down further: one bump must not make the whole show quiet.
-    most = ceiling + config.max_limiting_db - float(np.quantile(peaks_db, 0.999))
-    most = min(most, config.max_gain_db)
+    most = _most(levels, config)
     makeup = min(config.loudness - levels.loudness, most)
-    for _ in range(8):
+    for _ in range(20):
         limiter = limiter_db(peaks_db + makeup, ceiling)
         error = config.loudness - (_limited_loudness(levels, limiter) + makeup)
         if abs(error) < 0.02 or (makeup >= most and error > 0):
@@ -105,7 +103,7 @@ def find_gains(levels: Levels, config: Master) -> Gains:
 
 
 def _limited_loudness(levels: Levels, limiter: np.ndarray) -> float:
-    """Loudness once the limiter's gain acts, taken as constant over the spectrum within 100 ms."""
+    """Loudness once the limiter's gain acts, taken as constant over the spectrum within 10 ms."""
     squared = 10 ** (limiter[:-1] / 10)
     edges = np.linspace(0, len(squared), len(levels.power) + 1).astype(int)
     sums = np.concatenate([[0.0], np.cumsum(squared)])
@@ -125,16 +123,14 @@ def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarr
     def process(start: int, block: np.ndarray) -> np.ndarray:
         return block * gains.at(start, block.shape[1])
 
-    after = measure(track, process)
-    for _ in range(2):
-        if after.loudness == -np.inf:
-            break
+    after, aim = measure(track, process), config
+    for _ in range(4):
         over = max(0.0, after.true_peak_db - config.ceiling + 0.01)
         short = config.loudness - after.loudness
-        if over == 0.0 and (abs(short) < 0.05 or _bound(before, gains, config)):
+        bound = short > 0 and gains.makeup_db >= _most(before, aim) - 1e-6
+        if after.loudness == -np.inf or (over == 0.0 and (abs(short) < 0.03 or bound)):
             break
-        config = Master(config.loudness, config.ceiling - over, config.max_limiting_db, config.max_gain_db)
-        aim = Master(config.loudness + short, config.ceiling, config.max_limiting_db, config.max_gain_db)
+        aim = replace(aim, loudness=aim.loudness + short, ceiling=aim.ceiling - over)
         gains = find_gains(before, aim)
         after = measure(track, process)
 
@@ -153,8 +149,11 @@ def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarr
     return blocks, {k: round(v, 3) if np.isfinite(v) else None for k, v in effect.items()}
 
 
-def _bound(levels: Levels, gains: Gains, config: Master) -> bool:
-    """Whether the limits of the settings, not the target, decide the loudness."""
+def _most(levels: Levels, config: Master) -> float:
+    """Largest make-up gain in dB that the settings allow.
+
+    The loudest thousandth may be taken down further: one bump must not make the whole show quiet.
+    """
     peaks_db = 20 * np.log10(np.maximum(levels.peaks, 1e-9))
     most = config.ceiling - MARGIN_DB + config.max_limiting_db - float(np.quantile(peaks_db, 0.999))
-    return gains.makeup_db >= min(most, config.max_gain_db) - 1e-6
+    return min(most, config.max_gain_db)

@@ -47,12 +47,14 @@ class ModelConfig:
             by the demucs package) or a path of weights that train.py wrote.
         options: settings of a new model; ignored where weights bring their own.
         stft_weight: weight of the separator's STFT loss.
+        sdr_weight: weight per dB of the restorer's coherent SDR.
     """
 
     kind: str = "restorer"
     pretrained: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     stft_weight: float = 0.5
+    sdr_weight: float = 0.5
 
 
 @dataclass
@@ -163,7 +165,7 @@ def build_task(config: TrainConfig, data: CaptureData) -> L.LightningModule:
     if model.kind == "restorer":
         if model.pretrained:
             loaded = load_restorer(_weights_path(model.pretrained, "restorer"))
-            task = RestorerTask(loaded.config, config.optimiser, steps)
+            task = RestorerTask(loaded.config, config.optimiser, steps, sdr_weight=model.sdr_weight)
             task.model.load_state_dict(loaded.state_dict())
             return task
         options = dict(model.options)
@@ -171,7 +173,7 @@ def build_task(config: TrainConfig, data: CaptureData) -> L.LightningModule:
             options["dilations"] = tuple(options["dilations"])
         count = min(len(data.train), 64)
         target = target_spectrum([data.train[i]["dry"].sum(0) for i in range(count)])
-        return RestorerTask(RestorerConfig(**options), config.optimiser, steps, target)
+        return RestorerTask(RestorerConfig(**options), config.optimiser, steps, target, model.sdr_weight)
     if model.kind == "separator":
         network, settings = _separator(model)
         return SeparatorTask(network, settings, config.optimiser, steps, model.stft_weight)
