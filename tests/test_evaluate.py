@@ -78,7 +78,7 @@ def test_pairs_are_scored_with_what_was_restored(pair_folder, tmp_path):
     assert code == 0 and "left out: oracle noise mask" in text
     scores = json.loads((tmp_path / "y.json").read_text())
     mean = scores["groups"]["all"]["mean"]
-    assert mean["resonate"]["f_sdr"] > mean["input"]["f_sdr"] + 10
+    assert mean["resonate master"]["f_sdr"] > mean["input"]["f_sdr"] + 10
     assert mean["input"]["gap_db"] < -3  # the gap was found in the reference
     assert {row["recording"] for row in scores["rows"]} == {"a=1, b"}
 

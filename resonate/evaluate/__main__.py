@@ -18,8 +18,8 @@ from rich.console import Console
 from resonate import __version__
 from resonate.errors import UserError
 from resonate.evaluate import cases, table
-from resonate.evaluate.rivals import RIVALS, Case
-from resonate.evaluate.suite import Suite
+from resonate.evaluate.rivals import Case
+from resonate.evaluate.suite import SYSTEMS, Suite
 
 #: Columns that the whole table takes.
 WIDE = 170
@@ -37,17 +37,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--split", default="test", help="split of the cache: train, valid, test or all (default: test)")
     parser.add_argument("--limit", type=int, help="score only the first so many recordings")
     parser.add_argument("--restored", type=Path, help="what infer.py wrote: <name>/master.wav there is scored")
-    parser.add_argument("--systems", help=f"comma-separated, of: {', '.join(RIVALS)} (default: all)")
+    parser.add_argument("--systems", help=f"comma-separated, of: {', '.join(SYSTEMS)} (default: all)")
     parser.add_argument("--json", type=Path, default=Path("out/evaluate.json"), help="where the figures go")
     whole = [f"--{a}" if a.split("=")[0] in OPTIONS and "=" in a else a for a in arguments]
     return parser.parse_args(whole)
 
 
 def _systems(text: str | None) -> list[str]:
-    names = list(RIVALS) if text is None else [name.strip() for name in text.split(",")]
+    names = list(SYSTEMS) if text is None else [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in RIVALS:
-            raise UserError(f"There is no system '{name}'; choose of: {', '.join(RIVALS)}.")
+        if name not in SYSTEMS:
+            raise UserError(f"There is no system '{name}'; choose of: {', '.join(SYSTEMS)}.")
     return ["input", *(name for name in names if name != "input")]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from resonate.evaluate import cases, table
+from resonate.evaluate.ours import OURS
 from resonate.evaluate.rivals import RIVALS, Case, NotAvailable
 from resonate.evaluate.verdict import MEASURES, Score, against, joint_verdict, mean_values, score
 
@@ -23,7 +24,8 @@ SEVERITIES = (
     (0.8, "severity 0.6 to 0.8"),
     (2.0, "severity above 0.8"),
 )
-OURS = "resonate"
+SYSTEMS = {**RIVALS, **OURS}
+MASTER = "resonate master"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Suite:
         before: Score | None = None
         for system in self.systems:
             try:
-                output = RIVALS[system](case)
+                output = SYSTEMS[system](case)
             except NotAvailable as reason:
                 self.left_out[system] = str(reason)
                 continue
@@ -64,9 +66,9 @@ class Suite:
         if master is not None and before is not None:
             if master.is_file():
                 after = score(cases.read_stereo(master), case.reference, gaps=case.gaps, noise=case.noise)
-                self._note(case, severity, song, OURS, before, after)
+                self._note(case, severity, song, MASTER, before, after)
             else:
-                self.left_out[OURS] = f"there is no {master}"
+                self.left_out[MASTER] = f"there is no {master}"
 
     def _note(
         self, case: Case, severity: float | None, song: str, system: str, before: Score, after: Score

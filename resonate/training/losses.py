@@ -33,12 +33,12 @@ def fold_missing(estimate: Tensor, present: Tensor) -> Tensor:
 
 
 class StemLoss(nn.Module):
-    """L1 on waveforms plus L1 on linear STFT magnitudes at several resolutions (auraloss).
+    """L1 on waveforms plus L1 on linear STFT magnitudes of the mid channel at two resolutions (auraloss).
 
-    Neither term divides by the target's energy, so a silent stem teaches silence.
+    At more resolutions and on both channels the loss costs more than twice what a small HTDemucs does. Neither term divides by the target's energy, so a silent stem teaches silence.
     """
 
-    def __init__(self, stft_weight: float = 0.5, fft_sizes: tuple[int, ...] = (4096, 1024, 256)) -> None:
+    def __init__(self, stft_weight: float = 0.5, fft_sizes: tuple[int, ...] = (2048, 512)) -> None:
         super().__init__()
         self.stft_weight = stft_weight
         self.stft = MultiResolutionSTFTLoss(
@@ -53,7 +53,7 @@ class StemLoss(nn.Module):
         target = target[known]
         loss = (estimate - target).abs().mean()
         if self.stft_weight:
-            loss = loss + self.stft_weight * self.stft(estimate, target)
+            loss = loss + self.stft_weight * self.stft(estimate.mean(1, keepdim=True), target.mean(1, keepdim=True))
         return loss
 
 
