@@ -35,7 +35,8 @@ def fold_missing(estimate: Tensor, present: Tensor) -> Tensor:
 class StemLoss(nn.Module):
     """L1 on waveforms plus L1 on linear STFT magnitudes of the mid channel at two resolutions (auraloss).
 
-    At more resolutions and on both channels the loss costs more than twice what a small HTDemucs does. Neither term divides by the target's energy, so a silent stem teaches silence.
+    At more resolutions and on both channels the loss costs more than twice what a small HTDemucs does. Neither term
+    divides by the target's energy, so a silent stem teaches silence.
     """
 
     def __init__(self, stft_weight: float = 0.5, fft_sizes: tuple[int, ...] = (2048, 512)) -> None:
