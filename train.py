@@ -33,5 +33,20 @@ def main(config: DictConfig) -> None:
         log.info("%s %.3f", name, value)
 
 
+#: What follows these is a name and is taken literally, unless it is a list ([A,B]) or null: Hydra's grammar would
+#: refuse or rewrite commas, quotes, brackets and numbers in it.
+NAMES = ("data.music", "data.bank", "data.cache", "output", "model.pretrained", "resume")
+
+
+def literal(word: str) -> str:
+    """An override with its name quoted for Hydra."""
+    key, _, value = word.partition("=")
+    if key not in NAMES or value[:1] in ("[", '"', "'") or value in ("", "null"):
+        return word
+    escaped = value.replace('"', '\\"')
+    return f'{key}="{escaped}"'
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = [literal(word) for word in sys.argv[1:]]
     main()

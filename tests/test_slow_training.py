@@ -41,6 +41,7 @@ def start(experiment: str, songs: Path, output: Path) -> subprocess.Popen:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("experiment", list(MODELS))
 def test_killed_training_goes_on_where_it_was(experiment, stop, songs, tmp_path):

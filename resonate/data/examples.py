@@ -70,6 +70,10 @@ class CachedCaptures(Dataset):
             raise UserError(f"No example of the {split} split is in {', '.join(map(str, folders))}; render some with "
                             f"python -m data_recipes.render --split {split}.")
         self.samples = None if seconds is None else int(seconds * RATE)
+        shortest = min(example["seconds"] for _, example in self.items)
+        if seconds is not None and shortest < seconds:
+            raise UserError(f"The cache holds examples of {shortest:g} s, shorter than data.seconds={seconds:g}; "
+                            "lower data.seconds or render longer ones.")
         self.length = len(self.items) if length is None else length
         self.seed = seed
         self._stats: dict[int, Example] = {}

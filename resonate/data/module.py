@@ -52,7 +52,7 @@ class DataConfig:
 
 def folders(value: Any) -> list[Path]:
     """One folder, a list of folders or None as a list of paths; raises UserError for one that does not exist."""
-    paths = [] if value is None else [value] if isinstance(value, str | Path) else list(value)
+    paths = [] if value is None else list(value) if isinstance(value, list | tuple) else [str(value)]
     for path in paths:
         if not Path(path).is_dir():
             raise UserError(f"The folder {path} does not exist; name an existing one.")
@@ -60,14 +60,16 @@ def folders(value: Any) -> list[Path]:
 
 
 class _FromStep(Sampler[int]):
-    """Indices in order, beginning after what the run has already seen."""
+    """Indices in order, beginning after what the run has already seen; each of ``world`` processes takes its own."""
 
-    def __init__(self, start: int, length: int) -> None:
+    def __init__(self, start: int, length: int, rank: int = 0, world: int = 1) -> None:
         self.start = start
         self.length = length
+        self.rank = rank
+        self.world = world
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.length))
+        return iter(range(self.start * self.world + self.rank, self.length * self.world, self.world))
 
     def __len__(self) -> int:
         return self.length
@@ -109,12 +111,18 @@ class CaptureData(L.LightningDataModule):
                                    config.seed + 1)
 
     def _excerpts(self, music: list[Path], split: str, remix: Remix | None) -> Excerpts:
-        """Songs of a split; a folder too small to spare any serves all of its songs, and the log says so."""
-        songs = [song for folder in music for song in scan_music(folder)]
-        if not any(song.split == split for song in songs):
-            log.warning("None of the %d songs is in the %s split: all of them serve as %s songs, so validation figures "
-                        "may come from songs that training heard.", len(songs), split, split)
-            split = "all"
+        """Songs of a split; a folder too small to spare any uses those of the other, and the log says so.
+
+        Songs of the test split are never used.
+        """
+        there = {song.split for folder in music for song in scan_music(folder)}
+        other = "valid" if split == "train" else "train"
+        if not there & {split, other}:
+            raise UserError("All songs in data.music belong to the test split, which nothing is trained on; add songs.")
+        if split not in there:
+            log.warning("No song is in the %s split: those of the %s split serve for it, so validation figures come "
+                        "from songs that training heard.", split, other)
+            split = other
         return Excerpts([(folder, 1.0) for folder in music], split, self.config.seconds, remix)
 
     def _chain(self, split: str) -> CaptureChain:
@@ -131,7 +139,8 @@ class CaptureData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Examples in order of their index, from the one after the last that a resumed run has seen."""
         seen = 0 if self.trainer is None else self.trainer.global_step * self.accumulate * self.config.batch_size
-        return DataLoader(self.train, self.config.batch_size, sampler=_FromStep(seen, self.total),
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return DataLoader(self.train, self.config.batch_size, sampler=_FromStep(seen, self.total, rank, world),
                           num_workers=self.config.workers, drop_last=True,
                           persistent_workers=self.config.workers > 0)
 

@@ -76,6 +76,25 @@ def read_header(path: str | Path, kind: str) -> dict[str, Any]:
     return header
 
 
+#: Settings that decide size or bounds, and the range a file may ask for. The file is untrusted: it must not make the
+#: program allocate without end, nor widen the bounds that mode=reveal promises.
+_RANGES: dict[str, tuple[float, float]] = {
+    "width": (1, 2048), "min_gain_db": (-120, -1), "max_gain_db": (1, 24), "eq_range_db": (0, 40),
+    "segment": (0.5, 60), "channels": (1, 512), "channels_time": (1, 512), "depth": (1, 8), "nfft": (256, 16384),
+    "growth": (1, 4), "t_layers": (0, 32), "bottom_channels": (0, 4096), "t_heads": (1, 64),
+    "t_hidden_scale": (0.5, 16), "dconv_depth": (1, 8), "dconv_comp": (0.5, 64), "kernel_size": (1, 64),
+    "stride": (1, 16), "time_stride": (1, 16),
+}
+
+
+def _check_ranges(settings: dict[str, Any], path: str | Path) -> None:
+    for name, value in settings.items():
+        low, high = _RANGES.get(name, (-1e6, 1e6))
+        numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int | float)]
+        if len(numbers) > 64 or not all(low <= v <= high for v in numbers):
+            raise UserError(f"{path} asks for {name}={value}, which no model of this project has; it is damaged.")
+
+
 def _fill(model: nn.Module, path: str | Path, device: str | torch.device) -> nn.Module:
     try:
         model.load_state_dict(load_file(path))
@@ -87,9 +106,10 @@ def _fill(model: nn.Module, path: str | Path, device: str | torch.device) -> nn.
 def load_separator(path: str | Path = SEPARATOR, device: str | torch.device = "cpu") -> HTDemucs:
     """The separator stored in ``path``, in eval mode. Raises UserError as :func:`read_header` does."""
     settings = read_header(path, "separator")["settings"]
+    _check_ranges(settings, path)
     try:
         model = build_separator(**settings)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
         raise UserError(f"The settings in {path} build no separator; it is damaged or from another version.") from error
     if tuple(model.sources[:4]) != STEMS:
         raise UserError(f"{path} separates {', '.join(model.sources)}; it must be {', '.join(STEMS)}, in this order.")
@@ -99,8 +119,9 @@ def load_separator(path: str | Path = SEPARATOR, device: str | torch.device = "c
 def load_restorer(path: str | Path = RESTORER, device: str | torch.device = "cpu") -> Restorer:
     """The restorer stored in ``path``, in eval mode. Raises UserError as :func:`read_header` does."""
     settings = read_header(path, "restorer")["settings"]
+    _check_ranges(settings, path)
     try:
         model = Restorer(RestorerConfig(**{**settings, "dilations": tuple(settings["dilations"])}))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"The settings in {path} build no restorer; it is damaged or from another version.") from error
     return _fill(model, path, device)

@@ -37,7 +37,8 @@ def build(folder: Path, report: Mapping[str, Any]) -> None:
         heard = previews.make(folder, sounds, seconds)
         text = _page(folder, report, seconds, figures, heard)
         part = folder / ".report.html.part"
-        part.write_text(text, encoding="utf-8")
+        # A name may hold bytes that are no text.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(part, folder / "report.html")
     except OSError as error:
         reason = error.strerror or error

@@ -21,13 +21,13 @@ def _mid(path: Path, start: float = 0.0, duration: float | None = None) -> np.nd
 def compare(recording: Path, reference: Path, outcome: Outcome) -> str:
     """Write `reference.json` beside the report, and say it in one line. Reads all three files into memory.
 
-    The measures are f_sdr (dB, higher is better) and lsd (dB, lower is better); DESIGN section 6 defines both.
+    The measures are f_sdr (dB, higher is better) and lsd (dB, lower is better); see `resonate.evaluate.measures`.
     """
     # Only needed with a reference.
     from resonate.evaluate.measures import align, f_sdr, lsd
 
     settings = outcome.report["settings"]
-    clean = _mid(reference)
+    clean = _mid(reference, settings["start"], settings["duration"])
     values: dict[str, dict[str, float | None]] = {}
     for name, sound in (
         ("input", _mid(recording, settings["start"], settings["duration"])),

@@ -124,8 +124,8 @@ def main(argv: list[str]) -> int:
 def _run(arguments: Arguments, screen: Screen) -> int:
     config, text = read_config(arguments)
     inputs = find_inputs(arguments.inputs)
-    output = Path(arguments.output or "restored")
-    reference = Path(arguments.reference) if arguments.reference else None
+    output = Path(arguments.output or "restored").expanduser()
+    reference = Path(arguments.reference).expanduser() if arguments.reference else None
     if reference is not None:
         if len(inputs) > 1:
             raise UserError("A reference belongs to one recording: give one input with it.")

@@ -49,8 +49,8 @@ class Models:
     """The two networks, loaded when first needed and kept for the next recording."""
 
     def __init__(self, config: RestoreConfig) -> None:
-        self.separator_path = Path(config.separator) if config.separator else SEPARATOR
-        self.restorer_path = Path(config.restorer) if config.restorer else RESTORER
+        self.separator_path = Path(config.separator).expanduser() if config.separator else SEPARATOR
+        self.restorer_path = Path(config.restorer).expanduser() if config.restorer else RESTORER
         self.device = find_device(config.device)
 
     def check(self) -> None:

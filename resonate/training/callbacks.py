@@ -11,6 +11,7 @@ import lightning as L
 import matplotlib
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 
 from resonate import RATE
@@ -18,6 +19,14 @@ from resonate.models.weights import save_weights
 
 matplotlib.use("Agg")
 log = logging.getLogger(__name__)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Lightning's, without a last save when training ends: by then the averaged weights have replaced the current ones,
+    and a run that went on from there would not be the one that was stopped."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing."""
 
 
 class StopOnSignal(L.Callback):
@@ -38,7 +47,8 @@ class StopOnSignal(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
                            batch_idx: int) -> None:
         """Stop here if asked to."""
-        if self.asked and not trainer.should_stop:
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.asked and between_steps and not trainer.should_stop:
             trainer.save_checkpoint(self.checkpoint)
             log.info("SIGTERM: saved step %d to %s", trainer.global_step, self.checkpoint)
             trainer.should_stop = True
@@ -89,16 +99,35 @@ class LogFigures(L.Callback):
 
 
 class ExportWeights(L.Callback):
-    """Writes the (averaged) weights as safetensors after each validation and at the end, with the run's record."""
+    """Writes the weights as safetensors after each validation and at the end, with the run's record.
 
-    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+    They are the moving average, where one is kept: validation runs on it, and training ends with it. So this callback
+    stands after the averaging one, which takes the average away again before validation ends.
+
+    Args:
+        path: of the weights.
+        record: how they came about; kept in their header.
+        averaging: the averaging callback, if there is one.
+    """
+
+    def __init__(self, path: Path, record: dict[str, Any], averaging: WeightAveraging | None = None) -> None:
         self.path = path
         self.record = record
+        self.averaging = averaging
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Export what validation has just measured (the moving average, where one is kept)."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        """Export what validation has just measured."""
+        if not trainer.sanity_checking:
+            average = getattr(self.averaging, "_average_model", None)
+            self._export(trainer, pl_module, pl_module.model if average is None else average.module.model)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Export the last weights."""
+        self._export(trainer, pl_module, pl_module.model)
+
+    def _export(self, trainer: L.Trainer, pl_module: L.LightningModule, model: torch.nn.Module) -> None:
+        if not trainer.is_global_zero:
             return
         figures = {k: round(float(v), 3) for k, v in trainer.callback_metrics.items() if k.startswith("valid/")}
-        save_weights(pl_module.model, self.path, pl_module.kind, pl_module.settings(),
+        save_weights(model, self.path, pl_module.kind, pl_module.settings(),
                      {**self.record, "step": trainer.global_step, "figures": figures})

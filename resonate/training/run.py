@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     LearningRateMonitor,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -29,7 +28,7 @@ from resonate.errors import UserError
 from resonate.models.restorer import RestorerConfig
 from resonate.models.separator import build_separator
 from resonate.models.weights import SEPARATOR, load_restorer, load_separator, read_header
-from resonate.training.callbacks import ExportWeights, Listen, LogFigures, StopOnSignal
+from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal
 from resonate.training.restorer import RestorerTask, target_spectrum
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask
@@ -147,20 +146,53 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     output.mkdir(parents=True, exist_ok=True)
     data = CaptureData(config.data, config.degrade, config.trainer.max_steps, config.trainer.accumulate)
     data.setup()
-    task = build_task(config, data)
     checkpoint = _resume_from(config, output)
     record = {"name": config.name, "seed": config.seed, "commit": _commit(), "version": __version__,
               "data": data.describe(), "config": OmegaConf.to_container(OmegaConf.structured(config))}
+    if checkpoint is not None:
+        _check_same(record, output)
+    task = build_task(config, data, fresh=checkpoint is None)
     (output / "record.json").write_text(json.dumps(record, indent=1, default=str))
-    trainer = build_trainer(config, output, record)
+    trainer = build_trainer(config, output, without_paths(record))
     trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    log.info("%s stands at step %d of %d", output, trainer.global_step, config.trainer.max_steps)
     if isinstance(trainer.logger, WandbLogger):
         _log_artifact(trainer.logger, output / "weights.safetensors", config.name)
     return {k: float(v) for k, v in trainer.callback_metrics.items()}, {"trainer": trainer, "task": task, "data": data}
 
 
-def build_task(config: TrainConfig, data: CaptureData) -> L.LightningModule:
-    """The LightningModule for ``config.model``, with pretrained weights where they are asked for."""
+def without_paths(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the last part of every path alone: exported weights travel, and nobody's folders with them."""
+    def short(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: short(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [short(v) for v in value]
+        return Path(value).name if isinstance(value, str) and os.sep in value else value
+
+    return short(record)
+
+
+def _check_same(record: dict[str, Any], output: Path) -> None:
+    """Refuse to resume a run that was made with another model or other data."""
+    path = output / "record.json"
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text())["config"]
+    now = json.loads(json.dumps(record["config"], default=str))
+    fixed = (("model", "kind"), ("model", "options"), ("model", "pretrained"), ("data", "music"), ("data", "cache"),
+             ("data", "batch_size"), ("data", "seed"))
+    for group, key in fixed:
+        if before[group].get(key) != now[group].get(key):
+            raise UserError(f"{output} holds a run with {group}.{key}={before[group].get(key)}, not "
+                            f"{now[group].get(key)}; choose another output=FOLDER, or resume=never to start over.")
+
+
+def build_task(config: TrainConfig, data: CaptureData, fresh: bool = True) -> L.LightningModule:
+    """The LightningModule for ``config.model``, with pretrained weights where they are asked for.
+
+    ``fresh`` is False where a checkpoint will bring all weights.
+    """
     model, steps = config.model, config.trainer.max_steps
     if model.kind == "restorer":
         if model.pretrained:
@@ -172,7 +204,7 @@ def build_task(config: TrainConfig, data: CaptureData) -> L.LightningModule:
         if "dilations" in options:
             options["dilations"] = tuple(options["dilations"])
         count = min(len(data.train), 64)
-        target = target_spectrum([data.train[i]["dry"].sum(0) for i in range(count)])
+        target = target_spectrum([data.train[i]["dry"].sum(0) for i in range(count)]) if fresh else None
         return RestorerTask(RestorerConfig(**options), config.optimiser, steps, target, model.sdr_weight)
     if model.kind == "separator":
         network, settings = _separator(model)
@@ -218,7 +250,8 @@ def pick_precision(config: TrainerConfig) -> tuple[str, str]:
         accelerator = "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     precision = config.precision
     if precision == "auto":
-        precision = "32-true" if accelerator == "mps" else "bf16-mixed"
+        half = "16-mixed" if accelerator == "gpu" and not torch.cuda.is_bf16_supported() else "bf16-mixed"
+        precision = "32-true" if accelerator == "mps" else half
     return accelerator, precision
 
 
@@ -227,21 +260,24 @@ def build_trainer(config: TrainConfig, output: Path, record: dict[str, Any]) -> 
     settings = config.trainer
     accelerator, precision = pick_precision(settings)
     callbacks: list[L.Callback] = [
-        ModelCheckpoint(output / "checkpoints", filename="step{step}", auto_insert_metric_name=False, save_last=True,
+        Checkpoints(output / "checkpoints", filename="step{step}", auto_insert_metric_name=False, save_last=True,
                         every_n_train_steps=settings.checkpoint_every, save_top_k=1),
-        ModelCheckpoint(output / "checkpoints", filename="best", monitor="valid/loss", save_top_k=1,
+        Checkpoints(output / "checkpoints", filename="best", monitor="valid/loss", save_top_k=1,
                         enable_version_counter=False, save_on_train_epoch_end=False),
-        StopOnSignal(output / "checkpoints" / "last.ckpt"),
         LearningRateMonitor("step")]
     if config.callbacks.progress:
         callbacks.append(RichProgressBar())
     if config.callbacks.patience:
         callbacks.append(EarlyStopping("valid/loss", patience=config.callbacks.patience))
+    averaging = None
     if settings.ema:
-        callbacks.append(EMAWeightAveraging(decay=settings.ema, use_buffers=False,
-                                            update_starting_at_step=min(100, settings.max_steps // 2)))
-    # After the averaging callback, so that the averaged weights are the ones exported.
-    callbacks += [Listen(config.callbacks.listen), LogFigures(), ExportWeights(output / "weights.safetensors", record)]
+        averaging = EMAWeightAveraging(decay=settings.ema, use_buffers=False,
+                                       update_starting_at_step=min(100, settings.max_steps // 2))
+        callbacks.append(averaging)
+    callbacks += [Listen(config.callbacks.listen), LogFigures(),
+                  ExportWeights(output / "weights.safetensors", record, averaging),
+                  # Behind the averaging, so that what it saves has this step's average.
+                  StopOnSignal(output / "checkpoints" / "last.ckpt")]
     devices: Any = int(settings.devices) if settings.devices.isdigit() else settings.devices
     return L.Trainer(
         accelerator=accelerator, devices=devices, strategy=settings.strategy, precision=precision,
@@ -265,7 +301,7 @@ def _logger(config: TrainConfig, output: Path) -> Logger:
 
 def _netrc() -> str:
     path = Path.home() / ".netrc"
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def _log_artifact(logger: WandbLogger, weights: Path, name: str) -> None:
@@ -283,11 +319,16 @@ def _resume_from(config: TrainConfig, output: Path) -> Path | None:
         if not Path(config.resume).is_file():
             raise UserError(f"The checkpoint {config.resume} does not exist; use resume=auto, resume=never or a path.")
         return Path(config.resume)
-    found = sorted((output / "checkpoints").glob("*.ckpt"), key=lambda p: p.stat().st_mtime)
+    # Not best.ckpt: it is written in the middle of a validation.
+    found = [p for p in (output / "checkpoints").glob("*.ckpt") if not p.name.startswith("best")]
+    found.sort(key=lambda p: p.stat().st_mtime)
     return found[-1] if found else None
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False,
-                          cwd=Path(__file__).parent)
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False,
+                              cwd=Path(__file__).parent)
+    except OSError:  # no git on this machine
+        return "unknown"
     return done.stdout.strip() or "unknown"
