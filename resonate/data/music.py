@@ -12,6 +12,7 @@ A `songs.tsv` (columns song, artist, licence) in the folder, as the recipes writ
 
 import csv
 import logging
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ def scan_music(folder: str | Path) -> list[Song]:
         raise UserError(f"{root} is not a folder of music; give one folder per song with stems, or finished mixes.")
     table = _read_table(root / "songs.tsv")
     by_folder: dict[Path, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
+    # People keep their music behind links, which rglob does not follow.
+    for path in sorted(Path(place) / name for place, _, names in os.walk(root, followlinks=True) for name in names):
         parts = path.relative_to(root).parts
         if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and not any(p.startswith(".") for p in parts):
             by_folder.setdefault(path.parent, []).append(path)
