@@ -131,8 +131,10 @@ class CaptureData(L.LightningDataModule):
     def describe(self) -> dict:
         """What the examples are made of, for the run's record."""
         if self.config.cache:
-            return {split: {"examples": len(data.items), "songs": len({m["song"] for _, m in data.items})}
-                    for split, data in (("train", self.train), ("valid", self.valid))}
+            made = (("train", self.train.items), ("valid", self.valid.items))
+            # An example mixed from several songs names them all.
+            return {split: {"examples": len(items), "songs": len({s for _, m in items for s in m["song"].split(" + ")})}
+                    for split, items in made}
         return {split: {"songs": [song.name for song in data.excerpts.songs]}
                 for split, data in (("train", self.train), ("valid", self.valid))}
 
