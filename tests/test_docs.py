@@ -51,6 +51,8 @@ def test_documented_command_is_understood(page, command):
             assert compose("train", words[2:]).name
     elif words[1] == "infer.py":
         assert read_config(parse(words[2:]))[0].mode in ("extend", "reveal")
+    elif words[1].startswith("benchmarks/"):
+        assert (ROOT / words[1]).is_file()
     elif words[1] == "-m":
         assert importlib.util.find_spec(words[2]) is not None or "<" in words[2]
     else:

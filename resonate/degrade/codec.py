@@ -49,10 +49,17 @@ class CodecParams:
         return cls([Pass(**one) for one in values["passes"]])
 
 
+@lru_cache(maxsize=1)
+def _note_missing() -> None:
+    """Say once what the chain leaves out."""
+    log.info("AMR-WB is left out of the capture chain: FFmpeg, as PyAV ships it, only decodes it.")
+
+
 def sample(
     rng: np.random.Generator, severity: float, rate: int, capsules: int, chain_share: float = 0.25
 ) -> CodecParams:
     """Draw what the phone saves (AAC mostly) and sometimes what sharing it makes of that."""
+    _note_missing()
     if rate == 8000 and rng.uniform() < 0.6:
         return CodecParams([Pass("libopencore_amrnb", 8000, int(rng.choice([7950, 10200, 12200])), 1)])
     first = str(rng.choice(["aac", "libopus", "libmp3lame", ""], p=[0.72, 0.1, 0.08, 0.1]))

@@ -133,6 +133,11 @@ def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarr
         aim = replace(aim, loudness=aim.loudness + short, ceiling=aim.ceiling - over)
         gains = find_gains(before, aim)
         after = measure(track, process)
+    over = after.true_peak_db - config.ceiling
+    if over > 0:
+        # The ceiling comes before the loudness where the rounds do not bring both.
+        gains = replace(gains, makeup_db=gains.makeup_db - over - 0.01)
+        after = measure(track, process)
 
     def blocks() -> Iterator[np.ndarray]:
         for start, block in track.blocks():
