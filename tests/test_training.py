@@ -17,6 +17,7 @@ from resonate.data.module import CaptureData, DataConfig
 from resonate.degrade.chain import ChainConfig
 from resonate.errors import UserError
 from resonate.models.weights import load_restorer, load_separator
+from resonate.training.callbacks import ramped_average
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
 from resonate.training.run import TrainConfig, pick_precision, train, without_paths
 
@@ -205,3 +206,11 @@ def test_songs_of_the_test_split_are_never_trained_on(tmp_path):
     data = CaptureData(DataConfig(music=str(tmp_path), seconds=1.0), ChainConfig(codecs=False), 1)
     with pytest.raises(UserError, match="test split"):
         data.setup()
+
+
+def test_average_follows_a_short_run_and_reaches_its_decay():
+    average = ramped_average(0.99)
+    early = average(torch.zeros(1), torch.ones(1), torch.tensor(1))
+    late = average(torch.zeros(1), torch.ones(1), torch.tensor(100000))
+    assert float(early) == pytest.approx(1 - 2 / 11)
+    assert float(late) == pytest.approx(0.01)

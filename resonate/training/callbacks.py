@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,22 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
 
 from resonate import RATE
 from resonate.models.weights import save_weights
 
 matplotlib.use("Agg")
 log = logging.getLogger(__name__)
+
+
+def ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Exponential moving average whose decay rises with the number of updates to ``decay``: (1 + n) / (10 + n) at first,
+    so that the average of a short run is not made of its initial weights."""
+    def average(mean: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        return torch.lerp(current, mean, ((1 + count) / (10 + count)).clamp(max=decay).to(mean.dtype))
+
+    return average
 
 
 class Checkpoints(ModelCheckpoint):

@@ -14,9 +14,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import (
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     RichProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import OmegaConf
@@ -28,7 +28,7 @@ from resonate.errors import UserError
 from resonate.models.restorer import RestorerConfig
 from resonate.models.separator import build_separator
 from resonate.models.weights import SEPARATOR, load_restorer, load_separator, read_header
-from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal
+from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal, ramped_average
 from resonate.training.restorer import RestorerTask, target_spectrum
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask
@@ -71,7 +71,7 @@ class TrainerConfig:
         checkpoint_every: steps between checkpoints.
         accumulate: batches per optimiser step.
         clip: gradient norm.
-        ema: decay of the moving average of the weights; 0 keeps none.
+        ema: decay of the moving average of the weights, reached after ten times 1 / (1 - ema) steps; 0 keeps none.
     """
 
     max_steps: int = 20000
@@ -271,8 +271,7 @@ def build_trainer(config: TrainConfig, output: Path, record: dict[str, Any]) -> 
         callbacks.append(EarlyStopping("valid/loss", patience=config.callbacks.patience))
     averaging = None
     if settings.ema:
-        averaging = EMAWeightAveraging(decay=settings.ema, use_buffers=False,
-                                       update_starting_at_step=min(100, settings.max_steps // 2))
+        averaging = WeightAveraging(avg_fn=ramped_average(settings.ema), use_buffers=False)
         callbacks.append(averaging)
     callbacks += [Listen(config.callbacks.listen), LogFigures(),
                   ExportWeights(output / "weights.safetensors", record, averaging),
