@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Exponential moving average whose decay rises with the number of updates to ``decay``: (1 + n) / (10 + n) at first,
-    so that the average of a short run is not made of its initial weights."""
+    """Exponential moving average whose decay rises with the number of updates, (1 + n) / (10 + n), up to ``decay``, so
+    that the average of a short run is not made of its initial weights."""
     def average(mean: Tensor, current: Tensor, count: Tensor) -> Tensor:
         return torch.lerp(current, mean, ((1 + count) / (10 + count)).clamp(max=decay).to(mean.dtype))
 

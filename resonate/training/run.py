@@ -71,7 +71,7 @@ class TrainerConfig:
         checkpoint_every: steps between checkpoints.
         accumulate: batches per optimiser step.
         clip: gradient norm.
-        ema: decay of the moving average of the weights, reached after ten times 1 / (1 - ema) steps; 0 keeps none.
+        ema: decay of the moving average of the weights, which rises to it over the first steps; 0 keeps none.
     """
 
     max_steps: int = 20000
