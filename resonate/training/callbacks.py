@@ -48,8 +48,8 @@ class StopOnSignal(L.Callback):
         self.asked = False
         self._previous: Any = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take over SIGTERM; Lightning's own handler would end the run without a checkpoint."""
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take over SIGTERM from Lightning, whose handler ends the run without a checkpoint. It is set up by now."""
         self._previous = signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, *_: Any) -> None:
@@ -64,7 +64,7 @@ class StopOnSignal(L.Callback):
             log.info("SIGTERM: saved step %d to %s", trainer.global_step, self.checkpoint)
             trainer.should_stop = True
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give SIGTERM back."""
         signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
 
