@@ -9,9 +9,10 @@ import numpy as np
 
 from data_recipes import bank_names, deb
 from data_recipes.cheers import cheers
-from data_recipes.common import BANK_COLUMNS, read_at_rate, safe_name, sha256, shippable, write_table
+from data_recipes.common import BANK_COLUMNS, read_at_rate, safe_name, shippable, write_table
 from data_recipes.fetch import Fetcher, table
 from resonate import RATE, audio
+from resonate.audio import sha256
 from resonate.data import splits
 from resonate.errors import UserError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_recipes.common import sha256
 from resonate import RATE, STEMS, audio
+from resonate.audio import sha256
 from resonate.data.music import load_song, scan_music
 from resonate.degrade import Bank, Capture, CaptureChain, ChainConfig
 from resonate.errors import UserError

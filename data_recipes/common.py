@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import hashlib
 import logging
 import os
 import re
@@ -68,15 +67,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle, delimiter="\t"))
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_at_rate(path: Path, rate: int) -> np.ndarray:

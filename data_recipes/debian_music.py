@@ -26,11 +26,11 @@ from data_recipes.common import (
     read_table,
     run,
     safe_name,
-    sha256,
     shippable,
     write_table,
 )
 from resonate import RATE, audio
+from resonate.audio import sha256
 from resonate.data import splits
 from resonate.data.music import AUDIO_SUFFIXES, duration_of
 from resonate.errors import UserError

@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from data_recipes import deb
-from data_recipes.common import read_table, sha256
+from data_recipes.common import read_table
+from resonate.audio import sha256
 from resonate.errors import UserError
 
 SOURCES = Path(__file__).with_name("sources.tsv")

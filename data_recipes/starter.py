@@ -25,12 +25,12 @@ from data_recipes.common import (
     read_at_rate,
     run,
     safe_name,
-    sha256,
     shippable,
     write_table,
 )
 from data_recipes.fetch import Fetcher, NoOrigin, table
 from resonate import RATE, STEMS, audio
+from resonate.audio import sha256
 from resonate.data import splits
 from resonate.errors import UserError
 

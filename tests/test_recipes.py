@@ -10,8 +10,9 @@ import pytest
 
 from data_recipes import bank_names, deb, debian_music, fetch, render, starter
 from data_recipes.cheers import cheers
-from data_recipes.common import read_table, sha256, shippable
+from data_recipes.common import read_table, shippable
 from resonate import RATE, STEMS, audio
+from resonate.audio import sha256
 from resonate.data import splits
 from resonate.data.music import scan_music
 from resonate.errors import UserError

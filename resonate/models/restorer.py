@@ -21,8 +21,8 @@ from resonate.models.stats import BINS, HOP, N_FFT, RecordingStats
 
 #: (first bin, bin width) of each run of bands; the last band takes what is left up to the Nyquist frequency.
 _LAYOUT = ((0, 4), (40, 8), (128, 16), (256, 32), (512, 64))
-_LOG10 = 2.302585093
-_DB = 20.0 / _LOG10
+#: dB per unit of a natural logarithm of magnitudes.
+DB = 20.0 / 2.302585093
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Restorer(nn.Module):
         """
         eq = self.equaliser(ltas_db, in_band)
         level = 10 * torch.log10((10 ** ((ltas_db + eq) / 10) * in_band).sum(-1) + 1e-15)[:, None, None] - 20.0
-        captured = _DB * torch.log(mid + 1e-7)
+        captured = DB * torch.log(mid + 1e-7)
         equalised = captured + eq[..., None] - level
         features = torch.stack([
             equalised.clamp(-80, 60) / 20,

@@ -7,10 +7,10 @@ from auraloss.freq import MultiResolutionSTFTLoss
 from torch import Tensor, nn
 
 from resonate import STEMS
+from resonate.models.restorer import DB, stft
 from resonate.models.stats import BINS, N_FFT, bin_frequencies
 
 _OTHER = STEMS.index("other")
-_DB = 8.685889638
 
 
 def fold_missing(estimate: Tensor, present: Tensor) -> Tensor:
@@ -91,11 +91,11 @@ class LogSpectrumLoss(nn.Module):
         per_bin = (reference.square() * active[:, None]).sum(2) / active.sum(1).clamp(min=1)[:, None]
         band_rms = (per_bin @ self.membership / self.membership.sum(0)) @ self.membership.T + 1e-12
         floor = 1e-3 * (rms.sqrt()[:, None] * band_rms.sqrt()).sqrt()[..., None]
-        output = torch.exp(output_db / _DB)
+        output = torch.exp(output_db / DB)
         output_rms = (output.square() * active[:, None]).sum((1, 2)) / (active.sum(1) * BINS).clamp(min=1) + 1e-12
-        level_db = 0.5 * _DB * (torch.log(rms) - torch.log(output_rms))
-        output = output * torch.exp(level_db / _DB)[:, None, None]
-        difference = _DB * (torch.log(output + floor) - torch.log(reference + floor))
+        level_db = 0.5 * DB * (torch.log(rms) - torch.log(output_rms))
+        output = output * torch.exp(level_db / DB)[:, None, None]
+        difference = DB * (torch.log(output + floor) - torch.log(reference + floor))
         per_frame = ((difference.square() * self.weights[None, :, None]).sum(1) + 1e-3).sqrt()
         log_loss = (per_frame * frame_weight).sum() / frame_weight.sum()
         root = rms.sqrt()[:, None, None]
@@ -124,8 +124,7 @@ def coherent_sdr(output: Tensor, reference: Tensor) -> Tensor:
 
 def spectrum(x: Tensor) -> Tensor:
     """Complex STFT (batch, 1025, frames) of (batch, samples); a full-scale sine reads 1."""
-    window = torch.hann_window(N_FFT, device=x.device)
-    return torch.stft(x, N_FFT, N_FFT // 4, window=window, return_complex=True) * (4.0 / N_FFT)
+    return stft(x) * (4.0 / N_FFT)
 
 
 def magnitude(x: Tensor) -> Tensor:

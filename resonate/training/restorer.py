@@ -11,7 +11,7 @@ from torch import Tensor
 
 from resonate.data.examples import Example
 from resonate.evaluate import measures
-from resonate.models.restorer import Restorer, RestorerConfig, apply_gain
+from resonate.models.restorer import DB, Restorer, RestorerConfig, apply_gain
 from resonate.models.stats import RecordingStats, bin_frequencies
 from resonate.training.losses import LogSpectrumLoss, coherent_sdr, magnitude, spectrum
 from resonate.training.schedule import OptimiserConfig, build_optimiser
@@ -71,10 +71,10 @@ class RestorerTask(L.LightningModule):
         inside = batch["in_band"][..., None]
         gain_db, extension_db, _ = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"])
         with torch.autocast(captured.device.type, enabled=False):
-            inside_db = gain_db.float() + 8.685889638 * torch.log(captured + 1e-7)
+            inside_db = gain_db.float() + DB * torch.log(captured + 1e-7)
             output_db = inside_db * inside + extension_db.float() * (1 - inside)
             losses = self.loss(output_db, reference)
-            gain = torch.exp(gain_db.float() / 8.685889638)
+            gain = torch.exp(gain_db.float() / DB)
             losses["coherent_sdr"] = coherent_sdr(heard * (gain * inside), clean)
             losses["loss"] = losses["loss"] - self.sdr_weight * losses["coherent_sdr"]
             return losses
