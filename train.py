@@ -35,7 +35,7 @@ def main(config: DictConfig) -> None:
 
 #: What follows these is a name and is taken literally, unless it is a list ([A,B]) or null: Hydra's grammar would
 #: refuse or rewrite commas, quotes, brackets and numbers in it.
-NAMES = ("data.music", "data.bank", "data.cache", "output", "model.pretrained", "resume")
+NAMES = ("data.music", "data.bank", "data.cache", "data.shards", "output", "model.pretrained", "resume")
 
 
 def literal(word: str) -> str:

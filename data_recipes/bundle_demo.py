@@ -71,8 +71,9 @@ def parameters(chain: CaptureChain, n_samples: int) -> dict:
               for name, (offset, gain, position) in CROWD.items()]
     params["crowd"] |= {"snr_db": 8.0, "layers": layers, "talkers": 6, "babble_db": -8.0, "clappers": 0,
                         "gap_boost_db": 1.0, "sing_along_voices": 0, "reverb_db": -3.0,
+                        "neighbours": [], "cheerers": 0, "quiet_boost_db": 0.0, "drop_boost_db": 0.0,
                         "events": [["whistle", 1.4, 4.0, 0.6], ["whoop", 14.2, 6.0, -0.5]]}
-    params["handling"] |= {"wind_db": -120.0,
+    params["handling"] |= {"wind_db": -120.0, "pockets": [],
                            "events": [["recorded", 9.6, -4.0, "handling/tap__tap.flac"], ["rub", 18.5, -8.0, ""]]}
     params["capsule"] |= {"capsules": 2, "low_hz": 90.0, "low_order": 2, "high_hz": 11000.0, "high_order": 4}
     params["agc"] |= {"active": True, "suppressor_db": 0.0}

@@ -1,4 +1,4 @@
-"""What the recipes share: the command's frame, licence tables, and the answer to "may shipped weights hear it?"."""
+"""What the recipes share: the command's frame and the tables of songs and recordings."""
 
 import argparse
 import csv
@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from resonate import audio
+from resonate.data.licences import shippable
 from resonate.errors import UserError
 
-SONG_COLUMNS = ("song", "artist", "licence", "shippable", "split", "seconds", "source", "file", "sha256", "note")
-BANK_COLUMNS = ("file", "kind", "split", "group", "licence", "source", "origin", "sha256", "note")
+__all__ = ["BANK_COLUMNS", "SONG_COLUMNS", "parser", "read_at_rate", "read_table", "run", "safe_name", "shippable",
+           "write_table"]
 
-_FREE = re.compile(r"^(cc0|cc-by(-sa)?(-\d|$)|public-domain|mit\b|expat|apache|synthesised)", re.IGNORECASE)
+SONG_COLUMNS = ("song", "artist", "licence", "shippable", "split", "seconds", "source", "file", "sha256", "note",
+                "silent")
+BANK_COLUMNS = ("file", "kind", "split", "group", "licence", "source", "origin", "sha256", "note")
 
 
 def run(main: Callable[[list[str] | None], None]) -> None:
@@ -36,17 +39,6 @@ def parser(description: str) -> argparse.ArgumentParser:
     """An argument parser that prints its defaults."""
     first = description.strip().split("\n\n")[0]
     return argparse.ArgumentParser(description=first, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-
-
-def shippable(licence: str) -> bool:
-    """Whether music under `licence` may be heard by weights that the project ships: CC0, CC-BY, CC-BY-SA, public
-    domain, MIT, Apache. "A or B" lets us choose, so one free choice is enough; "A and B" needs both. NC, ND, GPL and
-    anything unknown are not."""
-    text = licence.replace("Creative Commons; audeering/micirp states ", "")
-    text = re.sub(r"\(.*?\)", "", text).strip()
-    choices = re.split(r"\s+or\s+|\s*\|\s*", text, flags=re.IGNORECASE)
-    return any(all(_FREE.match(part.strip()) and not re.search(r"-N[CD]", part)
-                   for part in re.split(r"\s+and\s+|,", choice, flags=re.IGNORECASE)) for choice in choices if choice)
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -6,11 +6,12 @@
 writes data/debian/<package>__<title>.flac (44.1 kHz stereo) and songs.tsv. A file is taken when debian/copyright (or,
 for a package whose copyright file is free text, the whole package) puts it under CC0, CC-BY, CC-BY-SA, public domain
 or MIT, when it is stereo at 44.1 kHz or more, at least 30 s long, not silent and not a copy of another. What was left
-out, and why, is in left_out.tsv.
+out, and why, is in left_out.tsv. Column `silent` of songs.tsv: "vocals" where a song is known to have none.
 """
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import unicodedata
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_recipes import deb
+from data_recipes import archives, deb
 from data_recipes.common import (
     SONG_COLUMNS,
     parser,
@@ -29,6 +30,7 @@ from data_recipes.common import (
     shippable,
     write_table,
 )
+from data_recipes.debian_packages import PACKAGES, Package
 from resonate import RATE, audio
 from resonate.audio import sha256
 from resonate.data import splits
@@ -37,19 +39,6 @@ from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
-#: Package -> where its music lies once unpacked, and what is cut off so that the patterns of debian/copyright match.
-PACKAGES: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "marsshooter-data": (("audio",), "usr/share/games/marsshooter/", "data/"),
-    "singularity-music": (("music",), "usr/share/games/singularity/", ""),
-    "hyperrogue-music": (("music",), "usr/share/hyperrogue/", ""),
-    "fretsonfire-songs-muldjord": (("data/songs",), "usr/share/games/fretsonfire/", ""),
-    "unknown-horizons": (("content/audio/music",), "usr/share/unknown-horizons/", ""),
-    "supertuxkart-data": (("data/music", "data/tracks"), "usr/share/games/supertuxkart/", ""),
-}
-
-#: Holder for packages whose copyright file names one author for everything, in free text.
-HOLDERS = {"singularity-music": "Max McCracken", "fretsonfire-songs-muldjord": "El Senator (Muldjord)"}
-
 MIN_SECONDS = 30.0
 MIN_RMS = 1e-3
 
@@ -57,17 +46,27 @@ MIN_RMS = 1e-3
 def build(packages: list[str], out: Path, debs: Path | None, cache: Path) -> list[dict[str, object]]:
     """Build the dataset; returns the rows of songs.tsv. Packages that are already in it are kept as they are."""
     songs: list[dict[str, object]] = [dict(r) for r in read_table(out / "songs.tsv") if (out / r["file"]).is_file()]
+    for row in songs:  # what is known of a song may have been added since it was built
+        package, _, title = str(row["song"]).partition("__")
+        row["silent"] = PACKAGES[package].silent(title) if package in PACKAGES else row.get("silent", "")
     left: list[dict[str, object]] = [dict(r) for r in read_table(out / "left_out.tsv")]
     done = {str(r["source"]) for r in songs}
     seen = {str(r["note"]).removeprefix("fingerprint=") for r in songs}
     for package in packages:
         if f"debian:{package}" in done:
             log.info("%s: already there", package)
+            write_table(out / "songs.tsv", SONG_COLUMNS, songs)
             continue
         path = deb.obtain(package, debs, cache / "debs")
         folder = cache / "unpacked" / package
-        deb.unpack(path, folder)
-        new, not_taken = _build_package(package, folder, out, seen)
+        _unpack(path, folder, PACKAGES[package])
+        # Songs of an unfinished package lie where no scan of the folder finds them: they have no licence yet.
+        part = out / f".{package}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        new, not_taken = _build_package(package, folder, part, seen)
+        for row in new:
+            os.replace(part / str(row["file"]), out / str(row["file"]))
+        shutil.rmtree(part, ignore_errors=True)
         songs += new
         left = [r for r in left if r["source"] != f"debian:{package}"] + not_taken
         write_table(out / "left_out.tsv", ("source", "file", "reason"), left)
@@ -78,15 +77,23 @@ def build(packages: list[str], out: Path, debs: Path | None, cache: Path) -> lis
     return songs
 
 
+def _unpack(path: Path, folder: Path, package: Package) -> None:
+    if not package.archive:
+        deb.unpack(path, folder)
+        return
+    archives.unpack_some(path, folder, package.archive, lambda name: (
+        name.startswith(package.tops) and Path(name).suffix.lower() in AUDIO_SUFFIXES))
+
+
 def _build_package(package: str, folder: Path, out: Path, seen: set[str]) -> tuple[list[dict], list[dict]]:
-    tops, prefix, source_prefix = PACKAGES[package]
+    place = PACKAGES[package]
     documents = sorted((folder / "usr/share/doc" / package).glob("copyright*"))
     if not documents:
         raise UserError(f"{package} has no copyright file; its licences are unknown, leave it out with --packages.")
     copyright_file = deb.Copyright(documents[0].read_text(encoding="utf-8", errors="replace"))
     songs, left = [], []
-    for title, files in sorted(_titles(folder / prefix, tops).items()):
-        tail = source_prefix + files[0].relative_to(folder / prefix).as_posix()
+    for title, files in sorted(_titles(folder / place.prefix, place.tops).items()):
+        tail = place.source_prefix + files[0].relative_to(folder / place.prefix).as_posix()
         licence, holder = copyright_file.of(tail)
         try:
             reason = _reject(files, licence)
@@ -100,7 +107,7 @@ def _build_package(package: str, folder: Path, out: Path, seen: set[str]) -> tup
             left.append({"source": f"debian:{package}", "file": tail, "reason": reason})
             continue
         seen.add(mark)
-        songs.append(_write(package, title, tail, x, licence, HOLDERS.get(package) or holder, mark, out))
+        songs.append(_write(package, title, tail, x, licence, place.holder or holder, mark, out))
     return songs, left
 
 
@@ -146,7 +153,8 @@ def fingerprint(x: np.ndarray) -> str:
 def artist_name(holder: str) -> str:
     """The copyright holder as `splits.yaml` spells artists: ASCII, without years or addresses."""
     text = unicodedata.normalize("NFKD", holder).encode("ascii", "ignore").decode()
-    return re.sub(r"\s*\(http.*?\)|\s*\(modified by.*?\)|^commissioned by ", "", text).replace('"', "").strip(" ,")
+    plain = re.sub(r"\s*\(http.*?\)|\s*\(\s*\)|\s*\(modified by.*?\)|^commissioned by ", "", text)
+    return plain.replace('"', "").strip(" ,")
 
 
 def _write(package: str, title: str, tail: str, x: np.ndarray, licence: str, holder: str, mark: str,
@@ -160,6 +168,7 @@ def _write(package: str, title: str, tail: str, x: np.ndarray, licence: str, hol
         "song": name, "artist": artist, "licence": licence, "shippable": "yes",
         "split": splits.by_hash("artists", artist), "seconds": round(x.shape[1] / RATE, 2),
         "source": f"debian:{package}", "file": path.name, "sha256": sha256(path), "note": f"fingerprint={mark}",
+        "silent": PACKAGES[package].silent(safe_name(title)),
     }
 
 

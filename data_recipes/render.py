@@ -1,223 +1,182 @@
-"""Render degraded training data to disk, so that training need not simulate.
+"""Render degraded training data to shards, so that training need not simulate.
 
-    python -m data_recipes.render --music data/starter/music=2 data/debian=1 --bank resonate/bank \\
-        --out data/cache/train --examples 1000 --seconds 10 --split train --severity mix --workers 4
+    python -m data_recipes.render music=data/starter/music=2 music=data/debian=1 out=data/shards \\
+        shards.train=40 shards.valid=2 workers=4
 
-writes NNNNNN.npy (float16, rows x 2 x samples), NNNNNN.json (all parameters and measures) and index.json. An example is
-a pure function of (settings, seed, its number): the bytes do not depend on the number of workers, and a run that was
-stopped goes on where it was. A 10 s example takes 17.6 MB.
+writes WebDataset tars (train-000000.tar ...), index.json, manifest.tsv with the licences of all audio used, and
+listen.html. A shard is a pure function of the settings and its number; a render that was stopped goes on where it was,
+and asking for more shards later adds them. Settings and their defaults: --help.
+
+Hydra's launchers spread the work: workers=4 renders in four processes (joblib); hydra/launcher=submitit_slurm sends
+the same four jobs to a cluster.
 """
 
-import argparse
-import hashlib
-import json
-import logging
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from __future__ import annotations
 
-import numpy as np
-import torch
-import yaml
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_recipes.common import parser, run
-from resonate import RATE, STEMS
-from resonate.data.excerpts import Excerpts, Remix
-from resonate.data.splits import SPLITS
-from resonate.degrade.bank import Bank
-from resonate.degrade.chain import CaptureChain, ChainConfig
+from data_recipes import render_config, render_index, render_page, render_shards
+from data_recipes.render_config import CONFIGS, Plan, make_plan, read_config
+from data_recipes.render_examples import Renderer, left_out
+from data_recipes.render_shards import Shard
 from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-ROWS = ("capture", *(f"wet:{s}" for s in STEMS), "early", *(f"dry:{s}" for s in STEMS))
-PRESETS = ("near", "mid", "far", "brutal")
-#: Shares of near, mid, far and brutal under --severity mix.
-MIX = (0.25, 0.35, 0.25, 0.15)
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "degrade"
-INDEX_EVERY = 25
+#: Read by configs/render.yaml: names do not pass through Hydra's grammar.
+OUT_VARIABLE = "RESONATE_RENDER_OUT"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All that an example depends on besides its number."""
+def render(plan: Plan, words: list[str] | None = None, console: Console | None = None) -> list[dict]:
+    """Render what is missing of `plan` and write index, manifest and listening page.
 
-    music: tuple[tuple[str, float], ...]
-    bank: tuple[str, ...]
-    seconds: float
-    seed: int
-    split: str
-    severity: str
-    remix: float
-    degrade: dict = field(default_factory=dict)
+    Args:
+        plan: as `render_config.make_plan` gives it.
+        words: Hydra's overrides, for the launcher; with None all is rendered here, without Hydra.
+        console: where progress is shown.
 
-    @property
-    def key(self) -> str:
-        """A hash that changes with any setting (music and banks by name, not by content)."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+    Returns:
+        the JSON of every example in the folder.
 
-
-class Renderer:
-    """Renders examples of one setting, one by one. Raises UserError for music or a bank that cannot be used."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        remix = Remix(share=settings.remix) if settings.split == "train" else None
-        self.excerpts = Excerpts(settings.music, settings.split, settings.seconds, remix)
-        bank = Bank.load(list(settings.bank), settings.split)
-        self.chains = {name: CaptureChain(bank, ChainConfig(**values)) for name, values in settings.degrade.items()}
-
-    def example(self, index: int) -> tuple[np.ndarray, dict]:
-        """Example `index`: (rows, 2, T) float16 and its entry for the index, with the full parameters in "params"."""
-        s = self.settings
-        seed = int(np.random.SeedSequence([s.seed, SPLITS.index(s.split), index]).generate_state(1, np.uint64)[0] >> 1)
-        rng = np.random.default_rng(seed)
-        excerpt = self.excerpts.draw(rng)
-        level = s.severity if s.severity != "mix" else str(rng.choice(PRESETS, p=MIX))
-        params = self.chains[level].sample(rng, excerpt.stems.shape[-1])
-        with torch.inference_mode():
-            made = self.chains[level].apply(torch.from_numpy(excerpt.stems)[None], [params])
-        parts = [made.capture[0][None], made.stems_wet[0], made.stems_early[0].sum(0, keepdim=True), made.stems_dry[0]]
-        data = torch.cat(parts).to(torch.float16).numpy()
-        entry = {
-            "file": f"{index:06d}.npy", "seconds": s.seconds, "split": s.split, "song": excerpt.song,
-            "start": round(excerpt.start, 3), "mix_only": excerpt.mix_only, "present": excerpt.present.tolist(),
-            "severity": round(params["severity"], 4), "seed": seed, "measures": made.measures[0],
-            "gaps": params["gaps"],
-        }
-        return data, {**entry, "params": made.params[0]}
-
-
-def write_example(out: Path, data: np.ndarray, entry: dict) -> None:
-    """Write the array, then its JSON, each atomically: an example exists once its JSON does."""
-    target = out / entry["file"]
-    _replace(target, lambda handle: np.save(handle, data))
-    text = json.dumps(entry, indent=1, sort_keys=True).encode()
-    _replace(target.with_suffix(".json"), lambda handle: handle.write(text))
-
-
-def _replace(target: Path, fill) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with part.open("wb") as handle:
-        fill(handle)
-    os.replace(part, target)
-
-
-def write_index(out: Path, settings: Settings, examples: list[dict]) -> None:
-    """index.json: what training reads. Entries are sorted by file and hold no parameters."""
-    entries = [{k: v for k, v in e.items() if k != "params"} for e in sorted(examples, key=lambda e: e["file"])]
-    index = {"format": FORMAT, "rate": RATE, "rows": list(ROWS), "key": settings.key, "settings": asdict(settings),
-             "examples": entries}
-    _replace(out / "index.json", lambda handle: handle.write(json.dumps(index, indent=1).encode()))
-
-
-def found(out: Path, count: int) -> Iterator[dict]:
-    """Entries of the examples below `count` that are complete on disk."""
-    for index in range(count):
-        path = out / f"{index:06d}.json"
-        if path.is_file() and path.with_suffix(".npy").is_file():
-            yield json.loads(path.read_text(encoding="utf-8"))
-
-
-_renderer: Renderer | None = None
-
-
-def _start(settings: Settings) -> None:
-    global _renderer  # one renderer per worker process, so that a bank is decoded once and not per example
-    torch.set_num_threads(1)
-    _renderer = Renderer(settings)
-
-
-def _one(out: Path, index: int) -> dict:
-    data, entry = _renderer.example(index)
-    write_example(out, data, entry)
-    return entry
-
-
-def render(settings: Settings, out: Path, examples: int, workers: int = 1) -> list[dict]:
-    """Render examples 0 .. `examples` - 1 into `out`, skipping those that are there; returns the index's entries.
-
-    Raises UserError when `out` holds a cache made with other settings, or music or bank cannot be used.
+    Raises:
+        UserError: before any work, for music, bank, disk or a folder that do not serve; after it, where jobs failed.
+            Shards that were finished stay, and are in the index.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    index = out / "index.json"
-    if index.is_file() and json.loads(index.read_text(encoding="utf-8")).get("key") != settings.key:
-        raise UserError(f"{out} holds a cache made with other settings; choose another --out or remove it.")
-    Renderer(settings)  # what is wrong with the music or the bank is said before any worker starts
-    done = list(found(out, examples))
-    write_index(out, settings, done)
-    have = {entry["file"] for entry in done}
-    todo = [i for i in range(examples) if f"{i:06d}.npy" not in have]
-    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=examples, completed=len(done))
-        for entry in _results(settings, out, todo, workers):
-            done.append(entry)
-            progress.advance(task)
-            if len(done) % INDEX_EVERY == 0:
-                write_index(out, settings, done)
-    write_index(out, settings, done)
-    return done
-
-
-def _results(settings: Settings, out: Path, todo: list[int], workers: int) -> Iterator[dict]:
-    if workers <= 1:
-        _start(settings)
-        for index in todo:
-            yield _one(out, index)
-        return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, context, _start, (settings,)) as pool:
+    console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    todo = _check(plan)
+    for sentence in left_out(plan):
+        console.print(sentence)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    with render_shards.lock(plan.out):
+        render_shards.clean(plan.out)
+        render_index.write_index(plan)
         try:
-            for future in as_completed([pool.submit(_one, out, index) for index in todo]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            with _progress(plan, todo, console):
+                if todo and words is None:
+                    render_shards.render_part(plan, todo, 0)
+                elif todo:
+                    _launch(plan, todo, words)
+        finally:
+            details = render_index.write_index(plan)
+        if lost := render_shards.missing(plan):
+            reasons = render_shards.failures(plan.out) or ["a job ended without a word; see its log in hydra/."]
+            raise UserError(f"{len(lost)} of {len(todo)} shards were not rendered: {reasons[0]}")
+        if plan.listen:
+            render_page.write_page(plan.out, details, plan.listen)
+    return details
 
 
-def presets() -> dict[str, dict]:
-    """The fields of ChainConfig for near, mid, far and brutal, from configs/degrade."""
-    values = {name: yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")) for name in PRESETS}
-    return {name: {k: v for k, v in fields.items() if k != "_target_"} for name, fields in values.items()}
+def _check(plan: Plan) -> list[Shard]:
+    """The shards to render. Raises UserError for whatever would stop the work later."""
+    if plan.out.exists() and not plan.out.is_dir():
+        raise UserError(f"{plan.out} is a file; choose another out=FOLDER.")
+    render_index.check_folder(plan)
+    todo = render_shards.missing(plan)
+    for split in dict(todo):
+        Renderer(plan, split)
+    there = next(place for place in (plan.out, *plan.out.parents) if place.exists())
+    need, free = len(todo) * plan.settings.per_shard * plan.settings.example_bytes, shutil.disk_usage(there).free
+    if need > 0.98 * free:
+        raise UserError(f"{len(todo)} shards need about {need / 1e9:.1f} GB, and {there} has {free / 1e9:.1f} GB free; "
+                        "ask for fewer, or choose another out=FOLDER.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{there} cannot be written to; choose another out=FOLDER.")
+    return todo
 
 
-def music_folder(text: str) -> tuple[str, float]:
-    """FOLDER or FOLDER=WEIGHT."""
-    folder, _, weight = text.rpartition("=")
-    if not folder:
-        return text, 1.0
+def _launch(plan: Plan, todo: list[Shard], words: list[str]) -> None:
+    """One Hydra job here, or `plan.workers` of them through its launcher."""
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="render")
+    def job(config: DictConfig) -> None:
+        render_shards.render_part(plan, todo, config.part)
+
+    jobs = min(plan.workers, len(todo))
+    spread = []
+    if plan.workers > 1 or any(word.startswith("hydra/launcher=") for word in words):
+        spread = ["part=" + ",".join(map(str, range(jobs)))]
+        if not any(word.startswith("hydra/launcher=") for word in words):
+            spread += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
+    before, sys.argv = sys.argv, [sys.argv[0], *["--multirun"][: len(spread)], *words, *spread]
+    os.environ[OUT_VARIABLE] = str(plan.out)
     try:
-        return folder, float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: the weight after '=' must be a number") from None
+        job()
+    except SystemExit as error:  # Hydra has said why
+        log.debug("hydra ended with %s", error.code)
+    finally:
+        sys.argv = before
+        del os.environ[OUT_VARIABLE]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
-    args = parser(__doc__)
-    args.add_argument("--music", type=music_folder, nargs="+", required=True, metavar="FOLDER[=WEIGHT]",
-                      help="music folders; with weights, how often each is drawn from")
-    args.add_argument("--bank", nargs="+", default=["resonate/bank"], help="bank folders, merged")
-    args.add_argument("--out", type=Path, required=True, help="folder of the cache")
-    args.add_argument("--examples", type=int, required=True, help="how many examples the cache shall hold")
-    args.add_argument("--seconds", type=float, default=10.0, help="length of an example")
-    args.add_argument("--seed", type=int, default=0, help="seed of the whole cache")
-    args.add_argument("--split", choices=SPLITS, default="train", help="which songs, rooms, crowds and devices")
-    args.add_argument("--severity", choices=[*PRESETS, "mix"], default="mix", help="how bad the captures are")
-    args.add_argument("--remix", type=float, default=0.6, help="share of examples with stems of several songs (train)")
-    args.add_argument("--workers", type=int, default=1, help="processes")
-    opts = args.parse_args(argv)
-    settings = Settings(tuple(opts.music), tuple(opts.bank), opts.seconds, opts.seed, opts.split, opts.severity,
-                        opts.remix, presets())
-    entries = render(settings, opts.out, opts.examples, opts.workers)
-    log.info("%d examples, %.2f h in %s", len(entries), sum(e["seconds"] for e in entries) / 3600, opts.out)
+@contextmanager
+def _progress(plan: Plan, todo: list[Shard], console: Console) -> Iterator[None]:
+    """A bar over the examples. It goes by what lies in the folder, so it shows jobs on other machines too."""
+    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    total = len(todo) * plan.settings.per_shard
+    stopped = threading.Event()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total)
+
+        def written() -> int:
+            return render_shards.examples_written(plan.out, todo, plan.settings.per_shard)
+
+        def watch() -> None:
+            while not stopped.wait(0.5):
+                bar.update(task, completed=written())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            watcher.join()
+            bar.update(task, completed=written())
+
+
+def main(argv: list[str]) -> int:
+    """Command line. Exit status 0, or 2 for what the user can mend, in one line on standard error."""
+    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        if set(argv) & {"-h", "--help"}:
+            Console(highlight=False, markup=False).print(_help())
+            return 0
+        config, words = read_config(argv)
+        plan = make_plan(config)
+        details = render(plan, words, screen)
+    except (UserError, OSError) as error:
+        text = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}."
+        screen.print(text.encode("utf-8", "backslashreplace").decode())
+        return 2
+    except KeyboardInterrupt:
+        screen.print("Stopped. Finished shards stay; the same command goes on from there.")
+        return 130
+    counts = Counter(example["split"] for example in details)
+    splits = ", ".join(f"{count} {split}" for split, count in counts.items())
+    hours = sum(example["seconds"] for example in details) / 3600
+    screen.print(f"{splits} examples, {hours:.2f} h, in {plan.out}")
+    licences = ", ".join(f"{name} {count}" for name, count in sorted(render_index.used_licences(plan).items()))
+    screen.print(f"Files used, by licence: {licences}")
+    return 0
+
+
+def _help() -> str:
+    settings = (render_config.RenderConfig.__doc__ or "").partition("Attributes:\n")[2].rstrip()
+    defaults = (CONFIGS / "render.yaml").read_text(encoding="utf-8").partition("_self_\n\n")[2].partition("\n#")[0]
+    return f"{__doc__}\nSettings, as name=value:\n\n{settings}\n\nDefaults (configs/render.yaml):\n\n{defaults}"
 
 
 if __name__ == "__main__":
-    run(main)
+    sys.exit(main(sys.argv[1:]))

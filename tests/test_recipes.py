@@ -1,4 +1,4 @@
-"""Recipes: licences, Debian packages, downloads by checksum, the renderer and the bundled recording."""
+"""Recipes: licences, Debian packages, downloads by checksum and the bundled recording."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_recipes import bank_names, deb, debian_music, fetch, render, starter
+from data_recipes import bank_names, deb, debian_music, fetch, starter
 from data_recipes.cheers import cheers
 from data_recipes.common import read_table, shippable
 from resonate import RATE, STEMS, audio
@@ -214,71 +214,6 @@ def test_cheers_are_reproducible_and_end_in_silence():
     one, two = (cheers(np.random.default_rng(1), [note], 3.0, people=5) for _ in range(2))
     assert np.array_equal(one, two) and one.shape == (2, 3 * RATE)
     assert abs(np.abs(one).max() - 0.7) < 1e-3 and np.abs(one[:, -1]).max() == 0
-
-
-# ---- the renderer
-
-
-@pytest.fixture
-def little_music(tmp_path) -> Path:
-    rng = np.random.default_rng(3)
-    for name in ("Lithium", "Sodium"):
-        for stem in STEMS:
-            path = tmp_path / "music" / name / f"{stem}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            audio.write(path, (0.05 * rng.standard_normal((2, 4 * RATE))).astype(np.float32), RATE, subtype="PCM_16")
-    return tmp_path / "music"
-
-
-def settings_for(music: Path, **more) -> render.Settings:
-    values = {"music": ((str(music), 1.0),), "bank": (str(ROOT / "resonate" / "bank"),), "seconds": 1.5, "seed": 7,
-              "split": "train", "severity": "mid", "remix": 0.5, "degrade": render.presets()}
-    return render.Settings(**(values | more))
-
-
-def test_a_rendered_cache_holds_what_training_reads_and_goes_on_where_it_was(tmp_path, little_music):
-    settings, out = settings_for(little_music), tmp_path / "cache"
-    render.render(settings, out, 1)
-    first = (out / "000000.npy").read_bytes()
-    stamp = (out / "000000.npy").stat().st_mtime_ns
-    render.render(settings, out, 2)
-    assert (out / "000000.npy").stat().st_mtime_ns == stamp
-    index = json.loads((out / "index.json").read_text())
-    assert index["format"] == 1 and index["rate"] == RATE and index["rows"] == list(render.ROWS)
-    assert [e["file"] for e in index["examples"]] == ["000000.npy", "000001.npy"]
-    data = np.load(out / "000001.npy")
-    assert data.dtype == np.float16 and data.shape == (10, 2, round(1.5 * RATE)) and np.isfinite(data).all()
-    entry = json.loads((out / "000001.json").read_text())
-    assert entry["params"]["n_samples"] == data.shape[-1] and not list(out.glob(".*"))
-    (out / "000000.json").unlink()  # what a killed run leaves: an array without its JSON
-    render.render(settings, out, 2)
-    assert (out / "000000.npy").read_bytes() == first
-    with pytest.raises(UserError, match="other settings"):
-        render.render(settings_for(little_music, seed=8), out, 2)
-
-
-def test_examples_differ_but_each_is_a_pure_function_of_its_number(little_music):
-    one = render.Renderer(settings_for(little_music))
-    two = render.Renderer(settings_for(little_music))
-    late = two.example(3)
-    assert np.array_equal(one.example(3)[0], late[0])
-    assert one.example(3)[1] == late[1]
-    assert not np.array_equal(one.example(4)[0], late[0])
-
-
-@pytest.mark.slow
-def test_two_workers_write_the_same_bytes_as_one(tmp_path, little_music):
-    settings = settings_for(little_music, severity="mix")
-    render.render(settings, tmp_path / "one", 4, workers=1)
-    render.render(settings, tmp_path / "two", 4, workers=2)
-    for path in sorted((tmp_path / "one").iterdir()):
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
-
-
-def test_weights_of_music_folders_are_read_from_the_right():
-    assert render.music_folder("a/b=2.5") == ("a/b", 2.5)
-    assert render.music_folder("a/b") == ("a/b", 1.0)
-    assert render.music_folder("x=y=0.5") == ("x=y", 0.5)
 
 
 # ---- the bundled recording

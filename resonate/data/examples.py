@@ -2,13 +2,12 @@
 
 Every dataset here is a pure function of (seed, index), so a run that resumes sees the examples it would have seen.
 An example is a dict of tensors: ``capture`` (2, T), ``wet`` (4, 2, T), ``dry`` (4, 2, T), ``early`` (2, T),
-``present`` (4,) bool and the recording's ``ltas_db``, ``floor_db``, ``in_band``, (1025,) each. 44.1 kHz throughout.
+``present`` (4,) bool and the recording's ``ltas_db``, ``floor_db``, ``in_band``, (1025,) each; where the source has it
+also ``crowd`` (2, T). 44.1 kHz throughout.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from resonate import RATE
+from resonate.data import shards
 from resonate.data.excerpts import Excerpts
 from resonate.degrade.chain import CaptureChain
 from resonate.errors import UserError
 from resonate.models.stats import RecordingStats, measure_stats
-
-log = logging.getLogger(__name__)
 
 Example = dict[str, Tensor]
 _FIELDS = ("ltas_db", "floor_db", "in_band")
@@ -34,41 +32,42 @@ def stats_tensors(stats: RecordingStats) -> Example:
     return {name: torch.as_tensor(getattr(stats, name)) for name in _FIELDS}
 
 
-def read_index(folder: str | Path) -> dict:
-    """The index of a rendered cache; raises UserError where ``folder`` is none."""
-    path = Path(folder) / "index.json"
-    try:
-        index = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no rendered cache ({path.name} is missing or damaged); make one with "
-                        "python -m data_recipes.render.") from error
-    if index.get("format") != 1 or index.get("rate") != RATE:
-        raise UserError(f"{path} has a format or sample rate that this version cannot read; render the cache again.")
-    return index
+def as_example(rows: Tensor, present: Sequence[bool]) -> Example:
+    """(rows, 2, T) in the order of `shards.ROWS` as an example, without the recording's statistics."""
+    crowd = {"crowd": rows[10]} if len(rows) > 10 else {}
+    return {"capture": rows[0], "wet": rows[1:5], "early": rows[5], "dry": rows[6:10],
+            "present": torch.tensor(list(present)), **crowd}
 
 
 class CachedCaptures(Dataset):
-    """Random crops of the captures in rendered caches.
+    """Random crops of the captures in rendered folders (see `resonate.data.shards`), read where they lie.
 
     Args:
-        folders: rendered caches; examples are drawn evenly from all of them.
+        folders: rendered folders; examples are drawn evenly from all of them.
         split: which split of theirs to take.
         seconds: length of a crop; None gives whole examples in order, one per index.
         length: number of examples to pretend to have; with crops it is the number drawn in a whole run.
         seed: of the draw.
         stems_only: leave out finished mixes, whose stems are unknown.
+        curriculum: over how many examples the highest severity drawn grows from the mildest to the worst (linearly, by
+            rank); 0 draws from all of them from the first one on.
     """
 
     def __init__(self, folders: Sequence[str | Path], split: str, seconds: float | None, length: int | None = None,
-                 seed: int = 0, stems_only: bool = False) -> None:
+                 seed: int = 0, stems_only: bool = False, curriculum: int = 0) -> None:
         self.items: list[tuple[Path, dict]] = []
+        with_crowd = True
         for folder in folders:
-            for example in read_index(folder)["examples"]:
+            index = shards.read_index(folder)
+            with_crowd = with_crowd and shards.CROWD in index["rows"]
+            for example in index["examples"]:
                 if example["split"] == split and not (stems_only and example["mix_only"]):
                     self.items.append((Path(folder), example))
         if not self.items:
             raise UserError(f"No example of the {split} split is in {', '.join(map(str, folders))}; render some with "
-                            f"python -m data_recipes.render --split {split}.")
+                            f"python -m data_recipes.render shards.{split}=1.")
+        # Examples of one batch have the same parts.
+        self.rows = len(shards.ROWS) + with_crowd
         self.samples = None if seconds is None else int(seconds * RATE)
         shortest = min(example["seconds"] for _, example in self.items)
         if seconds is not None and shortest < seconds:
@@ -76,29 +75,37 @@ class CachedCaptures(Dataset):
                             "lower data.seconds or render longer ones.")
         self.length = len(self.items) if length is None else length
         self.seed = seed
+        self.curriculum = curriculum
+        if curriculum:
+            self.items.sort(key=lambda item: item[1]["severity"])
         self._stats: dict[int, Example] = {}
 
     def __len__(self) -> int:
         return self.length
 
-    def _stats_of(self, item: int, capture: np.ndarray) -> Example:
+    def _stats_of(self, item: int) -> Example:
         if item not in self._stats:
-            self._stats[item] = stats_tensors(measure_stats(capture.astype(np.float32)))
+            capture = shards.read_audio(*self.items[item], slice(1))[0]
+            self._stats[item] = stats_tensors(measure_stats(capture))
         return self._stats[item]
+
+    def _reach(self, index: int) -> int:
+        """How many items, from the mildest on, example ``index`` is drawn from."""
+        if index >= self.curriculum:
+            return len(self.items)
+        return max(1, round(len(self.items) * (index + 1) / self.curriculum))
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
-        item = index if self.samples is None else int(rng.integers(len(self.items)))
+        item = index if self.samples is None else int(rng.integers(self._reach(index)))
         folder, meta = self.items[item]
-        rows = np.load(folder / meta["file"], mmap_mode="r")
-        stats = self._stats_of(item, rows[0])
-        start, stop = 0, rows.shape[-1]
+        stats = self._stats_of(item)
+        start, stop = 0, None
         if self.samples is not None:
-            start = int(rng.integers(max(1, stop - self.samples + 1)))
+            start = int(rng.integers(max(1, shards.length_of(folder, meta) - self.samples + 1)))
             stop = start + self.samples
-        audio = torch.from_numpy(rows[:, :, start:stop].astype(np.float32))
-        return {"capture": audio[0], "wet": audio[1:5], "early": audio[5], "dry": audio[6:10],
-                "present": torch.tensor(meta["present"]), **stats}
+        heard = torch.from_numpy(shards.read_audio(folder, meta, slice(self.rows), start, stop))
+        return as_example(heard, meta["present"]) | stats
 
 
 class FreshCaptures(Dataset):
@@ -109,24 +116,35 @@ class FreshCaptures(Dataset):
         chain: the capture chain.
         length: number of examples.
         seed: of all draws.
+        curriculum: over how many examples the highest severity grows from the lowest to the highest of the chain's
+            range; 0 draws from the whole range from the first one on.
     """
 
-    def __init__(self, excerpts: Excerpts, chain: CaptureChain, length: int, seed: int = 0) -> None:
+    def __init__(self, excerpts: Excerpts, chain: CaptureChain, length: int, seed: int = 0,
+                 curriculum: int = 0) -> None:
         self.excerpts = excerpts
         self.chain = chain
         self.length = length
         self.seed = seed
+        self.curriculum = curriculum
 
     def __len__(self) -> int:
         return self.length
 
+    def _severity(self, rng: np.random.Generator, index: int) -> float | None:
+        """A severity below the curriculum's present limit; None leaves the draw to the chain."""
+        if index >= self.curriculum:
+            return None
+        low, high = self.chain.config.severity
+        return float(rng.uniform(low, low + (high - low) * (index + 1) / self.curriculum))
+
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
         excerpt = self.excerpts.draw(rng)
-        params = self.chain.sample(rng, excerpt.stems.shape[-1])
+        params = self.chain.sample(rng, excerpt.stems.shape[-1], self._severity(rng, index))
         with torch.no_grad():
             capture = self.chain.apply(torch.from_numpy(excerpt.stems)[None], [params])
         heard = capture.capture[0]
         return {"capture": heard, "wet": capture.stems_wet[0], "early": capture.stems_early[0].sum(0),
-                "dry": capture.stems_dry[0], "present": torch.from_numpy(excerpt.present),
-                **stats_tensors(measure_stats(heard))}
+                "dry": capture.stems_dry[0], "crowd": capture.crowd[0],
+                "present": torch.from_numpy(excerpt.present), **stats_tensors(measure_stats(heard))}

@@ -1,5 +1,6 @@
 """Draw stretches of music to degrade: which song, where, and for training a mix of stems across songs."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from resonate import RATE, STEMS, audio
+from resonate.data.checks import check
+from resonate.data.licences import allowed
 from resonate.data.music import Song, load_song, scan_music
+from resonate.degrade.bank import Bank
 from resonate.errors import UserError
+
+log = logging.getLogger(__name__)
 
 QUIET = 10 ** (-45 / 20)
 TRIES = 12
@@ -54,22 +60,28 @@ class Excerpts:
         split: train, valid, test, or all.
         seconds: length of an excerpt.
         remix: variation for training, or None for songs as they are.
+        licence: any, or cc for songs under free licences only.
 
     Raises:
-        UserError: a folder is not music (see `scan_music`), or none has a song of this split.
+        UserError: a folder is not music (see `scan_music`), none has a song of this split, or a song's files do not
+            fit together (see `resonate.data.checks`).
     """
 
     def __init__(self, folders: Sequence[tuple[str | Path, float]], split: str, seconds: float,
-                 remix: Remix | None = None) -> None:
+                 remix: Remix | None = None, licence: str = "any") -> None:
         self.seconds, self.remix = seconds, remix
         self.length = round(seconds * RATE)
         sets = [([s for s in scan_music(folder) if split in ("all", s.split)], weight) for folder, weight in folders]
+        if wanted := allowed(licence):
+            sets = [([s for s in songs if wanted(s.licence)], weight) for songs, weight in sets]
         sets = [([s for s in songs if s.duration >= seconds], weight) for songs, weight in sets if songs]
         self.sets = [(songs, weight) for songs, weight in sets if songs and weight > 0]
         if not self.sets:
             names = ", ".join(str(folder) for folder, _ in folders)
-            raise UserError(f"{names}: no song of the {split} split is {seconds:g} s long; add songs or "
-                            "take shorter excerpts.")
+            raise UserError(f"{names}: no song of the {split} split is {seconds:g} s long"
+                            f"{' and under a free licence' if wanted else ''}; add songs or take shorter excerpts.")
+        for warning in check(self.songs):
+            log.warning(warning)
         self.donors = {stem: [s for s in self.songs if stem in s.stems] for stem in ("drums", "bass", "vocals")}
 
     @property
@@ -83,7 +95,9 @@ class Excerpts:
         songs = self.sets[rng.choice(len(self.sets), p=weights / weights.sum())][0]
         for _ in range(TRIES):
             song = _by_length(rng, songs)
-            remixed = self.remix is not None and not song.mix_only and rng.random() < self.remix.share
+            # Of a finished mix only stems that are silent in it can be changed: an instrumental gets vocals.
+            mixable = self.remix is not None and bool(song.stems or song.silent)
+            remixed = mixable and rng.random() < self.remix.share
             speed = 1 + rng.uniform(-1, 1) * self.remix.speed if remixed else 1.0
             stems, start = self._stretch(rng, song, speed)
             if _level(stems.sum(0)) > QUIET:
@@ -91,7 +105,7 @@ class Excerpts:
         else:
             raise UserError(f"{song.name} is silent nearly everywhere; take it out of the music folder.")
         used = [song.name]
-        if self.remix is not None and not song.mix_only:
+        if mixable:
             if remixed:
                 used += self._exchange(rng, song, stems, speed)
             reach = self.remix.stem_gain_db * (2 if remixed else 1)
@@ -112,13 +126,14 @@ class Excerpts:
 
     def _exchange(self, rng: np.random.Generator, song: Song, stems: np.ndarray, speed: float) -> list[str]:
         """Replace stems in place by those of other songs. "other" stays: where a song keeps its bass in there, a
-        second bass would sound that no target knows, so only stems that the song has apart are exchanged."""
+        second bass would sound that no target knows, so only stems that the song has apart, or is without, are
+        exchanged."""
         used = []
         for stem, donors in self.donors.items():
             others = [d for d in donors if d.name != song.name]
             # Vocals and bass are silent in most places of some songs: there an exchange is worth most.
             chance = self.remix.swap if _level(stems[STEMS.index(stem)]) > QUIET / 3 else 0.9
-            if stem not in song.stems or not others or rng.random() >= chance:
+            if not song.knows(stem) or not others or rng.random() >= chance:
                 continue
             donor = _by_length(rng, others)
             only = Song(donor.name, donor.artist, donor.split, {stem: donor.stems[stem]})
@@ -129,6 +144,12 @@ class Excerpts:
             stems[STEMS.index(stem)] = piece[::-1] if rng.random() < 0.5 else piece
             used.append(donor.name)
         return used
+
+
+def bank_under(folders: Sequence[str | Path], split: str, licence: str) -> Bank:
+    """The bank of one split, of it what `licence=` lets through (see `resonate.data.licences.allowed`)."""
+    bank, wanted = Bank.load(list(folders), split), allowed(licence)
+    return bank if wanted is None else Bank(tuple(item for item in bank.entries if wanted(item.licence)))
 
 
 def _by_length(rng: np.random.Generator, songs: list[Song]) -> Song:

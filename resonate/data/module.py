@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from resonate.data.examples import CachedCaptures, FreshCaptures
-from resonate.data.excerpts import Excerpts, Remix
+from resonate.data.examples import CachedCaptures, Example, FreshCaptures
+from resonate.data.excerpts import Excerpts, Remix, bank_under
+from resonate.data.licences import FILTERS
 from resonate.data.music import scan_music
-from resonate.degrade.bank import Bank
 from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
 
@@ -30,23 +31,32 @@ class DataConfig:
     Attributes:
         music: folders of songs (stems or finished mixes) for captures made on the fly.
         bank: folders of crowd, room and phone material; none means the starter bank of the repo.
-        cache: rendered caches; where given, they are used instead of ``music``.
+        cache: rendered folders; where given, they are used instead of ``music``.
+        shards: rendered shards to train on as a stream, such as "shards/train-{000000..000099}.tar" or addresses on
+            http(s), s3 or gs; validation then comes from ``cache``.
+        licence: of ``music`` and ``bank``: any, or cc for what is under CC0, CC-BY, CC-BY-SA, public domain, MIT, BSD
+            or Apache. Rendered folders were filtered when they were rendered.
         seconds: length of a training example.
         batch_size: examples per step and device.
         workers: worker processes.
         valid_examples: examples in a validation run.
         stems_only: leave finished mixes out of a cache.
+        curriculum: examples, counted over all processes, during which the severity drawn grows from mild to full; 0 for
+            none. Not with ``shards``.
         seed: of every draw.
     """
 
     music: Any = None
     bank: Any = None
     cache: Any = None
+    shards: Any = None
+    licence: str = "any"
     seconds: float = 6.0
     batch_size: int = 4
     workers: int = 0
     valid_examples: int = 16
     stems_only: bool = False
+    curriculum: int = 0
     seed: int = 1
 
 
@@ -96,19 +106,45 @@ class CaptureData(L.LightningDataModule):
         """Scan the sources once and refuse what cannot be trained on, before any long work."""
         del stage
         config = self.config
+        if config.curriculum < 0:
+            raise UserError(f"data.curriculum must be 0 or a number of examples, got {config.curriculum}.")
+        if config.licence not in FILTERS:
+            raise UserError(f"data.licence is {config.licence}; the choices are {' and '.join(FILTERS)}.")
+        if config.shards:
+            self._setup_stream()
+            return
         if caches := folders(config.cache):
-            self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only)
-            self.valid: Dataset = CachedCaptures(caches, "valid", config.seconds, config.valid_examples,
-                                                 config.seed + 1)
+            self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only,
+                                        config.curriculum)
+            self.valid: Dataset = self._valid_cache(caches)
             return
         music = folders(config.music)
         if not music:
             raise UserError("There is nothing to train on; name a folder of songs with data.music=FOLDER or a rendered "
                             "cache with data.cache=FOLDER.")
         self.train = FreshCaptures(self._excerpts(music, "train", Remix()), self._chain("train"), self.total,
-                                   config.seed)
+                                   config.seed, config.curriculum)
         self.valid = FreshCaptures(self._excerpts(music, "valid", None), self._chain("valid"), config.valid_examples,
                                    config.seed + 1)
+
+    def _setup_stream(self) -> None:
+        from resonate.data.stream import StreamedCaptures, expand  # webdataset, for those who stream
+
+        config = self.config
+        caches = folders(config.cache)
+        if not caches or config.curriculum:
+            raise UserError("data.shards streams the training examples: name a rendered folder with valid shards by "
+                            "data.cache=FOLDER, and leave data.curriculum at 0.")
+        self.valid = self._valid_cache(caches)
+        self.train = StreamedCaptures(expand(config.shards), config.seconds, config.seed,
+                                      stems_only=config.stems_only)
+
+    def _valid_cache(self, caches: list[Path]) -> CachedCaptures:
+        return CachedCaptures(caches, "valid", self.config.seconds, self.config.valid_examples, self.config.seed + 1)
+
+    def _seen(self) -> int:
+        """Examples that each process of a resumed run has trained on."""
+        return 0 if self.trainer is None else self.trainer.global_step * self.accumulate * self.config.batch_size
 
     def _excerpts(self, music: list[Path], split: str, remix: Remix | None) -> Excerpts:
         """Songs of a split; a folder too small to spare any uses those of the other, and the log says so.
@@ -123,13 +159,17 @@ class CaptureData(L.LightningDataModule):
             log.warning("No song is in the %s split: those of the %s split serve for it, so validation figures come "
                         "from songs that training heard.", split, other)
             split = other
-        return Excerpts([(folder, 1.0) for folder in music], split, self.config.seconds, remix)
+        return Excerpts([(folder, 1.0) for folder in music], split, self.config.seconds, remix,
+                        self.config.licence)
 
     def _chain(self, split: str) -> CaptureChain:
-        return CaptureChain(Bank.load(folders(self.config.bank) or [STARTER_BANK], split), self.chain)
+        bank = folders(self.config.bank) or [STARTER_BANK]
+        return CaptureChain(bank_under(bank, split, self.config.licence), self.chain)
 
     def describe(self) -> dict:
         """What the examples are made of, for the run's record."""
+        if self.config.shards:
+            return {"train": {"shards": len(self.train.urls)}, "valid": {"examples": len(self.valid.items)}}
         if self.config.cache:
             made = (("train", self.train.items), ("valid", self.valid.items))
             # An example mixed from several songs names them all.
@@ -138,9 +178,19 @@ class CaptureData(L.LightningDataModule):
         return {split: {"songs": [song.name for song in data.excerpts.songs]}
                 for split, data in (("train", self.train), ("valid", self.valid))}
 
+    def look(self, count: int) -> list[Example]:
+        """The first ``count`` training examples, or as many as there are, for what has to be known before training."""
+        if self.config.shards:
+            return list(itertools.islice(self.train, count))
+        return [self.train[i] for i in range(min(len(self.train), count))]
+
     def train_dataloader(self) -> DataLoader:
         """Examples in order of their index, from the one after the last that a resumed run has seen."""
-        seen = 0 if self.trainer is None else self.trainer.global_step * self.accumulate * self.config.batch_size
+        if self.config.shards:
+            self.train.start = self._seen()
+            return DataLoader(self.train, self.config.batch_size, num_workers=self.config.workers,
+                              persistent_workers=self.config.workers > 0)
+        seen = self._seen()
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(self.train, self.config.batch_size, sampler=_FromStep(seen, self.total, rank, world),
                           num_workers=self.config.workers, drop_last=True,

@@ -7,7 +7,10 @@ Layouts that `scan_music` takes, in any depth below the folder and mixed as you 
     my_music/train/Song C/mixture.wav, drums.wav, ...              MUSDB18-HQ: its test folder is the test split
     my_music/Finished song.flac                                    a finished mix, stems unknown
 
-A `songs.tsv` (columns song, artist, licence) in the folder, as the recipes write it, gives artists and licences.
+A `songs.tsv` in the folder, as the recipes write it, says more about them. Its columns, all but the first of which may
+be left out: song (name of its folder, or of its file without the suffix), artist, licence, split, silent: stems that
+are known to be silent, separated by commas ("vocals" for an instrumental). A stem that has no file and is not listed
+there is unknown.
 """
 
 import csv
@@ -15,7 +18,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,13 +37,14 @@ AUDIO_SUFFIXES = frozenset(
 _STEM = re.compile(r"^(drums|bass|other|vocals|mixture|mix)(?=$|[\s_.\-(\d])", re.IGNORECASE)
 # Formats in which libsndfile jumps to a sample; audio.read decodes from the beginning, which for a stretch in the
 # middle of a song costs as much as all that lies before it.
-_SEEKABLE = frozenset({".wav", ".flac"})
+SEEKABLE = frozenset({".wav", ".flac"})
 _MARGIN = 0.05  # s read on both sides of a stretch, so that the resampler's ends fall outside it
 
 
 @dataclass(frozen=True)
 class Song:
-    """One song on disk. `stems` maps a stem name to its files, which are summed and all start at 0 on one clock."""
+    """One song on disk. `stems` maps a stem name to its files, which are summed and all start at 0 on one clock;
+    `silent` names stems that are known to be silent from end to end."""
 
     name: str
     artist: str
@@ -48,17 +52,23 @@ class Song:
     stems: dict[str, list[Path]] = field(default_factory=dict)
     mixture: Path | None = None
     licence: str = "unknown"
+    silent: frozenset[str] = frozenset()
 
     @property
     def mix_only(self) -> bool:
-        """Whether only the finished mix is known."""
+        """Whether there are no stems, only the finished mix (of which stems may be known to be silent)."""
         return not self.stems
 
     @property
     def present(self) -> np.ndarray:
-        """(4,) bool in the order of `resonate.STEMS`: which stems the song has apart. A stem that is absent may sound
-        inside "other" (the bass of a song whose pads and bass are one file), so its target is unknown, not silence."""
-        return np.array([stem in self.stems for stem in STEMS])
+        """(4,) bool in the order of `resonate.STEMS`: which stems are known, because the song has them apart or because
+        they are silent. Any other may sound inside "other" (the bass of a song whose pads and bass are one file), so
+        its target is unknown, not silence."""
+        return np.array([self.knows(stem) for stem in STEMS])
+
+    def knows(self, stem: str) -> bool:
+        """Whether the song has a stem apart, or is known to be without it."""
+        return stem in self.stems or stem in self.silent
 
     @property
     def files(self) -> list[Path]:
@@ -74,7 +84,7 @@ class Song:
 @lru_cache(maxsize=4096)
 def duration_of(path: Path) -> float:
     """Length in seconds as the header states it. Raises UserError naming a file that is not audio."""
-    if path.suffix.lower() in _SEEKABLE:
+    if path.suffix.lower() in SEEKABLE:
         try:
             info = soundfile.info(str(path))
         except soundfile.LibsndfileError as error:
@@ -85,10 +95,12 @@ def duration_of(path: Path) -> float:
 
 
 def scan_music(folder: str | Path) -> list[Song]:
-    """All songs below `folder`, sorted by name, each with its split (see `resonate.data.splits.assign`).
+    """All songs below `folder`, sorted by name, each with its split: a folder called test is the test split, then comes
+    what `splits.yaml` lists, then the column split of songs.tsv, then `resonate.data.splits.assign`.
 
     Raises UserError naming the folder or file: no such folder, no audio in it, a folder in which some files are named
-    after stems and others are not, an empty file, a MUSDB `.stem.mp4` (five streams in one file).
+    after stems and others are not, an empty file, a link to nothing, a MUSDB `.stem.mp4` (five streams in one file), a
+    songs.tsv that cannot be understood.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -98,7 +110,9 @@ def scan_music(folder: str | Path) -> list[Song]:
     # People keep their music behind links, which rglob does not follow.
     for path in sorted(Path(place) / name for place, _, names in os.walk(root, followlinks=True) for name in names):
         parts = path.relative_to(root).parts
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and not any(p.startswith(".") for p in parts):
+        if path.suffix.lower() in AUDIO_SUFFIXES and not any(p.startswith(".") for p in parts):
+            if not path.is_file():
+                raise UserError(f"{path} is a link to a file that is not there; restore the file or remove the link.")
             by_folder.setdefault(path.parent, []).append(path)
     if not by_folder:
         raise UserError(f"{root} holds no audio; put songs in it (wav, flac, m4a, mp3, ogg), one folder per song.")
@@ -107,20 +121,34 @@ def scan_music(folder: str | Path) -> list[Song]:
     for song in found:
         if splits.is_reserved(song.name):
             log.warning("%s is reserved for evaluation and left out", song.name)
-    assigned = splits.assign((s.name, s.artist) for s in kept if not s.split)
-    done = [s if s.split else _with_split(s, assigned[s.name, s.artist]) for s in kept]
+    listed = {(s.name, s.artist): table.get(s.name, {}).get("split") or "" for s in kept}
+    assigned = splits.assign(listed, listed)
+    done = [s if s.split else replace(s, split=assigned[s.name, s.artist]) for s in kept]
     return sorted(done, key=lambda s: (s.name, str(s.files[0])))
-
-
-def _with_split(song: Song, split: str) -> Song:
-    return Song(song.name, song.artist, split, song.stems, song.mixture, song.licence)
 
 
 def _read_table(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as handle:
-        return {row["song"]: row for row in csv.DictReader(handle, delimiter="\t")}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.DictReader(handle, delimiter="\t"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; save it as tab-separated text in UTF-8.") from None
+    if rows and "song" not in rows[0]:
+        raise UserError(f"{path} has no column called song; its first line names the columns, separated by tabs.")
+    for row in rows:
+        if row.get("split") and row["split"] not in splits.SPLITS:
+            raise UserError(f"{path} puts {row['song']} into the split {row['split']!r}; choose one of "
+                            f"{', '.join(splits.SPLITS)}.")
+        if strange := _silent(row) - set(STEMS):
+            raise UserError(f"{path} calls {sorted(strange)[0]!r} of {row['song']} silent; stems are "
+                            f"{', '.join(STEMS)}.")
+    return {row["song"]: row for row in rows}
+
+
+def _silent(row: dict[str, str]) -> frozenset[str]:
+    return frozenset(stem.strip() for stem in (row.get("silent") or "").split(",") if stem.strip())
 
 
 def _songs_in(root: Path, place: Path, files: list[Path], table: dict[str, dict[str, str]]) -> Iterable[Song]:
@@ -155,7 +183,11 @@ def _songs_in(root: Path, place: Path, files: list[Path], table: dict[str, dict[
 
 def _song(name: str, split: str, stems: dict[str, list[Path]], mixture: Path | None, table: dict) -> Song:
     row = table.get(name, {})
-    return Song(name, row.get("artist") or "", split, stems, mixture, row.get("licence") or "unknown")
+    silent = _silent(row)
+    if both := sorted(silent & set(stems)):
+        raise UserError(f"songs.tsv calls {both[0]} of {name} silent, but {stems[both[0]][0]} is there; remove one of "
+                        "them.")
+    return Song(name, row.get("artist") or "", split, stems, mixture, row.get("licence") or "unknown", silent)
 
 
 def load_song(song: Song, start: float = 0.0, duration: float | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +200,8 @@ def load_song(song: Song, start: float = 0.0, duration: float | None = None) -> 
 
     Returns:
         stems (4, 2, T) float32 at 44.1 kHz in the order of `resonate.STEMS`, zeros past the end of a file, and
-        present (4,) bool. A finished mix comes whole as "other" with nothing present.
+        present (4,) bool. A stem known to be silent is present with zeros. A finished mix comes whole as "other", with
+        nothing present but what is silent in it: "other" is then the sum of all stems that are not present.
 
     Raises:
         UserError (AudioError): a file cannot be decoded.
@@ -202,7 +235,7 @@ def read_stretch(path: Path, start: float, length: int) -> np.ndarray:
 
 
 def _read(path: Path, start: float, duration: float) -> tuple[np.ndarray, int]:
-    if path.suffix.lower() not in _SEEKABLE:
+    if path.suffix.lower() not in SEEKABLE:
         piece = audio.read(path, start=start, duration=duration)
         return piece.samples, piece.rate
     try:

@@ -1,7 +1,7 @@
 """Which song, artist, room, device or crowd recording belongs to train, valid or test (`splits.yaml`)."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import yaml
 from resonate.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+#: Share of unlisted songs of the user that validate.
+VALID_SHARE = 0.1
 SPLITS_FILE = Path(__file__).with_name("splits.yaml")
 
 
@@ -54,25 +56,39 @@ def by_hash(kind: str, name: str) -> str:
     return {8: "valid", 9: "test"}.get(tenth, "train")
 
 
-def assign(songs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Give every (song, artist) of one folder a split: the song's entry, else its artist's, else a share of the rest.
+def assign(songs: Iterable[tuple[str, str]], given: Mapping[tuple[str, str], str] | None = None,
+           ) -> dict[tuple[str, str], str]:
+    """Give every (song, artist) of one folder a split: the song's entry in `splits.yaml`, else its artist's, else the
+    one in `given` (where not empty), else by the hash of the artist's name (the song's, where the artist is unknown or
+    the only one): a tenth is valid, the rest train. Nothing is test unless it is listed.
 
-    The rest is put in the order of its hashes, so that it does not depend on the order on disk, and goes artist by
-    artist where it has three or more, else song by song: below 10 of them one is valid and none test (a folder of two
-    songs trains and validates), from 10 on a tenth each. A single song is train: there is nothing to validate on.
+    A hash depends on nothing but the name, so a song stays where it is when others are added or taken away. One song
+    may move: where none of two or more songs is valid by its hash, the one with the lowest hash stands in, until a
+    song with a lower one is added. Where all are valid by their hash, the one with the highest trains.
     """
+    given = given or {}
     out: dict[tuple[str, str], str] = {}
     rest = []
-    for song, artist in songs:
-        listed = split_of("songs", song) or (split_of("artists", artist) if artist else None)
+    for key in songs:
+        song, artist = key
+        listed = split_of("songs", song) or (split_of("artists", artist) if artist else None) or given.get(key)
         if listed:
-            out[song, artist] = listed
+            out[key] = listed
         else:
-            rest.append((song, artist))
-    several = len({artist for _, artist in rest if artist}) >= 3
-    units = {key: (key[1] or key[0]) if several else "/".join(key) for key in rest}
-    order = sorted(set(units.values()), key=lambda u: hashlib.sha256(u.casefold().encode()).digest())
-    valid = 0 if len(order) < 2 else max(1, len(order) // 10)
-    test = len(order) // 10
-    split_by_unit = {u: "valid" if i < valid else "test" if i < valid + test else "train" for i, u in enumerate(order)}
-    return out | {key: split_by_unit[unit] for key, unit in units.items()}
+            rest.append(key)
+    by_artist = len({artist.casefold() for _, artist in rest if artist}) > 1
+    units = {(song, artist): artist if artist and by_artist else f"{artist}/{song}" for song, artist in rest}
+    order = sorted(set(units.values()), key=_fraction)
+    chosen = {unit: "valid" if _fraction(unit) < VALID_SHARE else "train" for unit in order}
+    if len(order) == 1:
+        chosen[order[0]] = "train"
+    elif order and "valid" not in chosen.values():
+        chosen[order[0]] = "valid"
+    elif order and "train" not in chosen.values():
+        chosen[order[-1]] = "train"
+    return out | {key: chosen[unit] for key, unit in units.items()}
+
+
+def _fraction(name: str) -> float:
+    """A number in [0, 1) that depends on the name only, without regard to case."""
+    return int.from_bytes(hashlib.sha256(name.casefold().encode()).digest()[:6], "big") / 2**48

@@ -1,0 +1,100 @@
+"""Bring a dataset of stems that is on disk into the form that training reads: links, checked, with a songs.tsv."""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_recipes.common import SONG_COLUMNS, safe_name, shippable, write_table
+from resonate import STEMS
+from resonate.data import checks, splits
+from resonate.data.music import Song
+from resonate.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What all songs of a dataset have in common."""
+
+    name: str
+    licence: str
+    source: str
+
+
+def build(songs: Sequence[Song], origin: Origin, out: Path, decode: bool = True) -> list[dict[str, object]]:
+    """Check songs and link their files as out/<song>/<stem>[__n].wav, beside a songs.tsv; returns its rows.
+
+    Nothing is copied: the dataset has to stay where it is. A folder that an earlier run made is replaced as a whole.
+
+    Args:
+        songs: with stems, names that differ, and a split each.
+        origin: licence and source, written beside every song.
+        out: the folder to make.
+        decode: decode every file: finds damaged and silent ones, and mixtures that are not the sum of their stems.
+            Otherwise only headers are read.
+
+    Raises:
+        UserError: two songs have one name, no song is left, or `out` holds something else. A song with a damaged file,
+            or whose stems differ in length by more than 1 s, is left out: left_out.tsv names the file.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "songs.tsv").is_file():
+        raise UserError(f"{out} holds something else; choose another --out.")
+    songs = [replace(song, name=safe_name(song.name)) for song in songs if not splits.is_reserved(song.name)]
+    names = [song.name for song in songs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"Two songs are called {twice[0]}; rename one of their folders.")
+    kept, left = check(songs, decode)
+    if not kept:
+        raise UserError(f"None of the {len(songs)} songs can be used: {left[0]['reason']}" if left else
+                        "There is no song in this dataset.")
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    rows = [row for song in kept for row in _link(song, origin, part)]
+    write_table(part / "songs.tsv", SONG_COLUMNS, rows)
+    write_table(part / "left_out.tsv", ("song", "reason"), left)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(part, out)
+    hours = sum(song.duration for song in kept) / 3600
+    log.info("%s: %d songs, %.1f h, linked in %s, %d left out; licence %s", origin.name, len(kept), hours, out,
+             len(left), origin.licence)
+    return rows
+
+
+def check(songs: Sequence[Song], decode: bool) -> tuple[list[Song], list[dict[str, str]]]:
+    """The songs that can be used, and rows (song, reason) of those that cannot; what will be repaired is logged."""
+    kept, left = [], []
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        for song in progress.track(songs):
+            try:
+                for warning in checks.check([song]) + (checks.check_sound(song) if decode else []):
+                    log.warning(warning)
+                kept.append(song)
+            except UserError as error:
+                log.warning("left out: %s", error)
+                left.append({"song": song.name, "reason": str(error)})
+    return kept, left
+
+
+def _link(song: Song, origin: Origin, part: Path) -> list[dict[str, object]]:
+    folder = part / song.name
+    folder.mkdir(parents=True)
+    rows = []
+    for stem in STEMS:
+        files = song.stems.get(stem, [])
+        for number, path in enumerate(files):
+            link = folder / f"{stem}{f'__{number}' if len(files) > 1 else ''}{path.suffix.lower()}"
+            link.symlink_to(path.resolve())
+            rows.append({
+                "song": song.name, "artist": song.artist, "licence": origin.licence,
+                "shippable": "yes" if shippable(origin.licence) else "no", "split": song.split,
+                "seconds": round(song.duration, 2), "source": origin.source,
+                "file": f"{song.name}/{link.name}", "silent": ",".join(sorted(song.silent)),
+            })
+    return rows

@@ -1,0 +1,209 @@
+"""Training from rendered shards: random access, streams, severity curriculum, and what is refused."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from rendering import make, make_music
+
+import train
+from data_recipes import render
+from resonate import RATE
+from resonate.data import shards
+from resonate.data.examples import CachedCaptures
+from resonate.data.module import CaptureData, DataConfig
+from resonate.data.stream import StreamedCaptures, expand
+from resonate.degrade.chain import ChainConfig
+from resonate.errors import UserError
+from resonate.evaluate import cases
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shards")
+    make_music(root / "music")
+    render.render(make(root / "music", root / "out", "severity=mix", "shards.train=4", "per_shard=1", "crowd=true"))
+    return root / "out"
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_crops_are_a_pure_function_of_seed_and_index(folder):
+    one = CachedCaptures([folder], "train", 0.5, 20, seed=3)
+    late = one[11]
+    for index in range(5):
+        one[index]
+    again = CachedCaptures([folder], "train", 0.5, 20, seed=3)  # a run that resumes at 11
+    assert same(again[11], late) and not same(again[12], late)
+    other = CachedCaptures([folder], "train", 0.5, 20, seed=4)
+    assert not all(same(other[i], again[i]) for i in range(3))
+
+
+def test_an_example_is_its_rows_and_says_which_stems_are_known(folder):
+    data = CachedCaptures([folder], "train", None)
+    metas = shards.choose(folder, "train")
+    assert len(data) == len(metas) == 4
+    for index, meta in enumerate(metas):
+        example, rows = data[index], torch.from_numpy(shards.read_audio(folder, meta))
+        assert torch.equal(example["capture"], rows[0]) and torch.equal(example["wet"], rows[1:5])
+        assert torch.equal(example["early"], rows[5]) and torch.equal(example["dry"], rows[6:10])
+        assert torch.equal(example["crowd"], rows[10])
+        assert example["present"].tolist() == meta["present"] and example["ltas_db"].shape == (1025,)
+        for stem, known in enumerate(meta["present"]):
+            if not known and not meta["mix_only"]:
+                assert example["wet"][stem].abs().max() < 1e-3  # nothing there, and masked out of the loss
+
+
+def test_folders_with_and_without_crowd_mix(folder, tmp_path):
+    write_old_cache(tmp_path)
+    data = CachedCaptures([folder, tmp_path], "train", 0.5, 30)
+    batch = torch.utils.data.default_collate([data[i] for i in range(30)])
+    assert "crowd" not in batch and batch["wet"].shape == (30, 4, 2, RATE // 2)
+
+
+def test_the_curriculum_begins_mild_and_ends_with_all(folder):
+    data = CachedCaptures([folder], "train", 0.5, 400, curriculum=200)
+    ranked = [meta["severity"] for _, meta in data.items]
+    assert ranked == sorted(ranked)
+    reach = [data._reach(index) for index in (0, 49, 99, 149, 199, 5000)]
+    assert reach == [1, 1, 2, 3, 4, 4]
+    mildest = data.items[0]
+    capture = torch.from_numpy(shards.read_audio(*mildest, slice(1))[0])
+    for index in range(4):
+        crop = data[index]["capture"]
+        assert any(torch.equal(crop, capture[:, s : s + crop.shape[1]]) for s in
+                   torch.nonzero(capture[0, : RATE // 2 + 1] == crop[0, 0]).flatten().tolist())
+
+
+def test_cases_to_score_come_from_the_same_reader(folder):
+    (example,) = cases.cache_index(folder, "valid")
+    case = cases.cached(folder, example)
+    rows = shards.read_audio(folder, example)
+    assert case.name == "valid-00000000"
+    assert np.allclose(case.capture, rows[0]) and np.allclose(case.reference, rows[6:10].sum(0))
+    with pytest.raises(UserError, match="'test'; it has: train, valid"):
+        cases.cache_index(folder, "test")
+
+
+# ---- what comes from others
+
+
+def write_old_cache(path, dtype=np.float16) -> None:
+    rows = 0.1 * np.random.default_rng(0).standard_normal((10, 2, RATE))
+    np.save(path / "000000.npy", rows.astype(dtype))
+    entry = {"file": "000000.npy", "split": "train", "seconds": 1.0, "song": "x", "mix_only": False, "severity": 0.5,
+             "present": [True] * 4, "gaps": []}
+    index = {"format": 1, "rate": RATE, "rows": list(shards.ROWS), "examples": [entry]}
+    (path / "index.json").write_text(json.dumps(index))
+
+
+def test_a_cache_of_the_first_renderer_can_still_be_read(tmp_path):
+    write_old_cache(tmp_path)
+    example = CachedCaptures([tmp_path], "train", None)[0]
+    assert torch.equal(example["dry"], torch.from_numpy(np.load(tmp_path / "000000.npy")[6:10].astype(np.float32)))
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    write_old_cache(tmp_path, object)
+    with pytest.raises(UserError, match="cannot be read"):
+        shards.read_audio(tmp_path, shards.choose(tmp_path, "all")[0])
+
+
+@pytest.mark.parametrize("change", [{"shard": "../train-000000.tar"}, {"file": "/etc/passwd"}, {"split": "../x"}])
+def test_an_index_stays_inside_its_folder(folder, tmp_path, change):
+    index = shards.read_index(folder)
+    index["examples"][0].update(change)
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="outside its folder"):
+        shards.read_index(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"scale": [1.0]}, {"file": "train-99999999"}, {"shard": "gone.tar"}])
+def test_an_index_that_does_not_fit_is_an_error_with_a_name(folder, change):
+    example = shards.choose(folder, "train")[0] | change
+    with pytest.raises(UserError, match="render it again"):
+        shards.read_audio(folder, example)
+
+
+def test_only_flac_of_the_right_kind_is_decoded():
+    for data in (b"", b"fLaC", b"RIFF" + bytes(100)):
+        with pytest.raises(ValueError, match="not a"):
+            shards.decode(data, 1.0)
+    (flac,), (scale,) = shards.encode(np.zeros((1, 2, 100), np.float32))
+    with pytest.raises(ValueError, match="shorter"):
+        shards.decode(flac, scale, 50, 200)
+
+
+# ---- streams
+
+
+def test_a_stream_passes_over_every_shard_in_another_order_each_time(folder):
+    pattern = f"{folder}/train-{{000000..000003}}.tar"
+    stream = StreamedCaptures(expand(pattern), 1.0, seed=1)
+    captures = [torch.from_numpy(shards.read_audio(folder, meta, slice(1))[0])
+                for meta in shards.choose(folder, "train")]
+    order = [next(n for n, capture in enumerate(captures) if torch.equal(capture, example["capture"]))
+             for example in islice(stream, 24)]
+    passes = [order[i : i + 4] for i in range(0, 24, 4)]
+    assert all(sorted(one) == [0, 1, 2, 3] for one in passes) and len({tuple(one) for one in passes}) > 1
+    again = list(islice(StreamedCaptures(expand(pattern), 0.5, seed=1), 3))
+    assert all(same(a, b) for a, b in zip(again, StreamedCaptures(expand(pattern), 0.5, seed=1), strict=False))
+    resumed = next(iter(StreamedCaptures(expand(pattern), 0.5, seed=1, start=8)))
+    assert not same(resumed, again[0]) and resumed.keys() == CachedCaptures([folder], "train", 0.5)[0].keys() - {
+        "crowd"}
+
+
+def test_shards_are_dealt_out_to_processes_and_workers(folder, monkeypatch):
+    urls = expand([f"{folder}/train-{{000000..000003}}.tar"])
+    seen = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        stream = StreamedCaptures(urls, 1.0, seed=5)
+        seen += [example["capture"].sum().item() for example in islice(stream, 2)]
+    assert len(set(seen)) == 4
+    with pytest.raises(UserError, match="too few for 2 processes"):
+        next(iter(StreamedCaptures(urls[:1], 1.0)))
+
+
+@pytest.mark.parametrize("pattern", ["pipe:touch {1..2}", "nowhere/train-{0..3}.tar", "a{1..", "file:x.tar"])
+def test_streams_run_no_commands_and_name_what_is_missing(pattern, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"does not exist|brace"):
+        expand(pattern)
+    assert expand("https://example.org/train-{0..1}.tar")[1].endswith("train-1.tar")
+
+
+def test_a_pattern_passes_the_command_line_unchanged():
+    pattern = "a b/train-{000000..000003}.tar"
+    with initialize_config_dir(str(ROOT / "configs"), version_base=None):
+        config = compose("train", ["data=shards", train.literal(f"data.shards={pattern}")])
+    assert config.data.shards == pattern and config.data.workers == 2
+
+
+def test_the_data_module_trains_from_a_stream_and_validates_from_the_folder(folder):
+    config = DataConfig(shards=f"{folder}/train-{{000000..000003}}.tar", cache=str(folder), seconds=0.5, batch_size=2)
+    data = CaptureData(config, ChainConfig(), 2)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch["wet"].shape == (2, 4, 2, RATE // 2) and batch["present"].dtype == torch.bool
+    assert next(iter(data.val_dataloader()))["capture"].shape == (1, 2, RATE // 2)
+    assert data.describe() == {"train": {"shards": 4}, "valid": {"examples": 1}}
+    assert len(data.look(3)) == 3
+    with pytest.raises(UserError, match=r"data\.cache=FOLDER"):
+        CaptureData(DataConfig(shards=config.shards), ChainConfig(), 2).setup()
+
+
+def test_too_short_examples_are_refused(folder):
+    with pytest.raises(UserError, match="shorter than"):
+        CachedCaptures([folder], "train", 2.0)
+    with pytest.raises(UserError, match="shorter than"):
+        next(iter(StreamedCaptures(expand(f"{folder}/train-000000.tar"), 2.0)))
