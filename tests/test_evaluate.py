@@ -1,6 +1,10 @@
 """Scoring from the command line: pairs, a rendered cache, the bundled recording, and what is refused."""
 
+import csv
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +14,30 @@ from scipy import signal
 from resonate import RATE, audio
 from resonate.errors import UserError
 from resonate.evaluate import __main__ as command
-from resonate.evaluate import cases, demo, rivals, table
-from resonate.evaluate.suite import Suite
+from resonate.evaluate import (
+    bootstrap,
+    cases,
+    demo,
+    drift,
+    judges,
+    material,
+    ours,
+    page,
+    publish,
+    rivals,
+    run,
+    settings,
+    success,
+    suites,
+    systems,
+    table,
+)
+from resonate.evaluate.command import run as run_program
+from resonate.evaluate.picture import panel
+from resonate.evaluate.results import Results
+from resonate.evaluate.run import Row
 
-N = 2 * RATE
+N = 3 * RATE
 
 
 def sounds(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,14 +77,14 @@ def pair_folder(tmp_path_factory):
     return folder
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def call(*arguments: str) -> tuple[int, str]:
     console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     return command.main(list(arguments), console), console.export_text()
 
 
 def test_a_cache_is_scored_by_severity(cache, tmp_path):
     arguments = (f"cache={cache}", "split=test", "systems=gate,oracle noise mask", f"json={tmp_path / 'x.json'}")
-    code, text = run(*arguments)
+    code, text = call(*arguments)
     assert code == 0 and "all: 2 recordings of 2 songs" in text and "severity to 0.3: 1 recording" in text
     scores = json.loads((tmp_path / "x.json").read_text())
     assert set(scores["groups"]) == {"all", "severity to 0.3", "severity 0.6 to 0.8"}
@@ -74,7 +98,7 @@ def test_a_cache_is_scored_by_severity(cache, tmp_path):
 def test_pairs_are_scored_with_what_was_restored(pair_folder, tmp_path):
     systems = "systems=low-pass,oracle noise mask"
     arguments = ("--pairs", str(pair_folder), f"restored={pair_folder / 'out'}", systems)
-    code, text = run(*arguments, f"json={tmp_path / 'y.json'}")
+    code, text = call(*arguments, f"json={tmp_path / 'y.json'}")
     assert code == 0 and "left out: oracle noise mask" in text
     scores = json.loads((tmp_path / "y.json").read_text())
     mean = scores["groups"]["all"]["mean"]
@@ -89,13 +113,38 @@ def test_pairs_are_scored_with_what_was_restored(pair_folder, tmp_path):
         (["pairs=/nowhere/at all"], "no folder"),
         (["cache=/nowhere"], "no rendered cache"),
         (["systems=magic"], "no system 'magic'"),
+        (["suite=magic"], "no suite 'magic'; choose of: bandlimited, captures"),
+        (["suite=folder"], "needs pairs="),
+        (["cache=a", "pairs=b"], "different suites"),
+        (["pairs=a", "suite=clean"], "belongs to suite=folder"),
+        (["suite=silence", "sead=1"], "sead"),
+        (["suite=silence", "workers=0"], "workers=0 is out of range"),
+        (["suite=silence", "count=many"], "count"),
+        (["suite=clean", "seconds=60"], "bundled song lasts 21 s"),
+        (["systems=resonate loudly"], "after resonate comes one of"),
+        (["systems=resonate extend -nothing"], "no stage 'nothing'"),
+        (["systems=command"], "needs system.command"),
+        (["system.command=tool {input}"], "{output} is missing"),
+        (["system.command=no-such-tool {input} {output}"], "no program no-such-tool"),
+        (["suite=silence", "systems=gate", "focus=WPE"], "none of the systems that run"),
+        (["suite=silence", "systems=demucs", "demucs=/nowhere"], "no such file"),
     ],
 )
 def test_what_cannot_be_scored_is_said_in_one_sentence(arguments, says, capsys, tmp_path):
-    code, _ = run(*arguments, f"json={tmp_path / 'z.json'}")
+    code, _ = call(*arguments, f"json={tmp_path / 'z.json'}")
     error = capsys.readouterr().err
     assert code == 2 and says in error and error.count("\n") == 1 and "Traceback" not in error
     assert not (tmp_path / "z.json").exists()
+
+
+def test_words_are_taken_literally():
+    words = ["--pairs", "/a=1, b's [x]", "systems=gate, oracle noise mask", "json=out/{x}.json", "limit=3"]
+    config = settings.read(words)
+    assert config.suite == "folder" and config.pairs == "/a=1, b's [x]" and config.limit == 3
+    assert config.systems == ["gate", "oracle noise mask"] and config.json == "out/{x}.json"
+    for bad in (["--pairs"], ["pairs="], ["loud"]):
+        with pytest.raises(UserError, match=r"value after it|name=value"):
+            settings.read(bad)
 
 
 def test_lonely_files_and_empty_splits_are_named(pair_folder, cache, tmp_path):
@@ -114,19 +163,21 @@ def test_every_rival_keeps_the_shape_and_says_why_it_cannot_run():
     clean, wet, noise = (x.astype(np.float32) for x in sounds(1))
     gaps = np.arange(N) < 0.6 * RATE
     case = rivals.Case("made", wet.sum(0) + noise, clean.sum(0), gaps, wet.sum(0), noise)
-    for name in ("input", "gate", "low-pass", "spectrum match", "afftdn", "oracle noise mask", "oracle magnitude"):
+    for name in ("input", "gate", "low-pass", "EQ", "gain", "spectrum match", "noisereduce", "afftdn",
+                 "oracle noise mask", "oracle magnitude"):  # fmt: skip
         try:
             output = rivals.RIVALS[name](case)
         except rivals.NotAvailable as reason:
-            assert name == "afftdn" and str(reason)
+            assert name in ("afftdn", "noisereduce") and str(reason)
             continue
         assert output.shape == case.capture.shape and output.dtype == np.float32 and np.isfinite(output).all(), name
     blind = rivals.Case("blind", case.capture, case.reference, gaps)
     with pytest.raises(rivals.NotAvailable, match="apart"):
         rivals.oracle_noise_mask(blind)
-    suite = Suite(["input", "oracle noise mask"])
-    suite.add(blind)
-    assert "oracle noise mask" in suite.left_out and [row.system for row in suite.rows] == ["input"]
+    config = settings.EvaluateConfig(suite="folder", systems=["oracle noise mask", "oracle stems"], pictures=0)
+    scored = run.score_item(suites.Item("blind", "song", lambda: blind), config, "input")
+    assert set(scored.left_out) == {"oracle noise mask", "oracle stems"}
+    assert [row.system for row in scored.rows] == ["input"]
 
 
 def test_the_low_pass_and_the_spectrum_match_do_not_shift_time():
@@ -162,3 +213,249 @@ def test_the_demo_table_compares_the_bundled_recording_with_its_result(tmp_path,
     scores = json.loads((tmp_path / "demo" / "scores.json").read_text())["scores"]
     assert scores["restored"]["f_sdr"] > 30 and scores["restored"]["lsd"] < 1 < scores["input"]["lsd"]
     assert scores["restored"]["gap_db"] < -50 and scores["input"]["gap_db"] > -20
+
+
+# --- alignment of a user's files --------------------------------------------------------------------------------------
+
+
+def long_music(seconds: float) -> np.ndarray:
+    rng = np.random.default_rng(8)
+    x = signal.lfilter([1], [1, -0.8], rng.standard_normal((2, round(seconds * RATE))))
+    return (0.1 * x * (1.2 + np.sin(np.arange(x.shape[1]) / 9000))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("offset", "ppm"), [(1.25, 120.0), (-2.5, -80.0), (0.5, 0.0)])
+def test_offset_and_drift_of_a_reference_are_found(offset, ppm):
+    import soxr
+
+    clean = long_music(24.0)
+    late = soxr.resample(clean.T, RATE, RATE * (1 + ppm * 1e-6)).T
+    n = round(abs(offset) * RATE)
+    recording = np.pad(late, ((0, 0), (n, 0))) if offset > 0 else late[:, n:]
+    recording = recording + 0.02 * np.random.default_rng(1).standard_normal(recording.shape)
+    y, c, clock = drift.to_clock(recording.astype(np.float32), clean)
+    assert clock.offset == pytest.approx(offset, abs=0.003) and clock.drift_ppm == pytest.approx(ppm, abs=8)
+    assert y.shape == c.shape and y.shape[1] > 20 * RATE
+    for piece in (slice(0, 3 * RATE), slice(-3 * RATE, None)):  # as good at the end as at the beginning
+        assert np.corrcoef(y[0, piece], c[0, piece])[0, 1] > 0.95
+
+
+def test_sounds_that_cannot_be_aligned_are_refused():
+    x = long_music(4.0)
+    with pytest.raises(UserError, match="silent"):
+        drift.to_clock(x, 0 * x)
+    with pytest.raises(UserError, match="share"):
+        drift.to_clock(x[:, : RATE + 10], x)
+
+
+# --- systems ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def a_case() -> rivals.Case:
+    clean, wet, noise = (x.astype(np.float32) for x in sounds(1))
+    return rivals.Case("made", wet.sum(0) + noise, clean.sum(0), np.arange(N) < 0.6 * RATE, wet.sum(0), noise,
+                       wet, clean, np.ones(4, bool))  # fmt: skip
+
+
+def test_a_program_is_run_without_a_shell_and_says_why_it_fails(a_case):
+    copied = run_program(["cp", "{input}", "{output}"], a_case.capture, RATE, 60)
+    np.testing.assert_array_equal(copied, a_case.capture)
+    script = "import sys; sys.stderr.write('no licence'); sys.exit(3)"
+    with pytest.raises(rivals.NotAvailable, match=r"status 3: no licence"):
+        run_program([sys.executable, "-c", script, "{input}", "{output}"], a_case.capture, RATE, 60)
+    with pytest.raises(rivals.NotAvailable, match="wrote no"):
+        run_program(["true", "{input};touch {output}"], a_case.capture, RATE, 60)
+    with pytest.raises(rivals.NotAvailable, match="longer than"):
+        run_program([sys.executable, "-c", "import time; time.sleep(9)", "{input}{output}"], a_case.capture, RATE, 0.5)
+
+
+def test_oracle_stems_find_the_stems_and_untuned_demucs_is_never_fetched(a_case, tmp_path, monkeypatch):
+    found = systems.oracle_stems(a_case)
+    assert found.stems.shape == a_case.stems_wet.shape
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(rivals.NotAvailable, match="demucs=PATH"):
+        systems.build(["demucs"], systems.Settings())["demucs"](a_case)
+
+
+def test_presets_and_stages_of_this_project_are_read_from_the_name():
+    assert ours.settings("reveal", ()).mode == "reveal" and ours.settings("extend", ()).mode == "extend"
+    assert ours.settings("extend", ("restore",)).strength.gain == 0
+    assert ours.settings("extend", ("extend",)).strength.extension == 0
+    assert not ours.settings("extend", ("precondition",)).precondition.remove_dc
+    assert ours.parse("resonate extend -restore -precondition") == ("extend", ("restore", "precondition"))
+
+
+def test_restoring_runs_as_a_system_and_gives_stems():
+    case = material.captured(None, 2.5, seed=1, number=0, severity=0.3)
+    output = systems.build(["resonate extend"], systems.Settings())["resonate extend"](case)
+    assert output.mix.shape == case.capture.shape and output.stems.shape == (4, *case.capture.shape)
+    assert np.isfinite(output.mix).all() and np.any(output.mix)
+
+
+# --- suites -----------------------------------------------------------------------------------------------------------
+
+
+def add_tone(case: rivals.Case) -> np.ndarray:
+    return case.capture + 0.05 * np.sin(2 * np.pi * 997 * np.arange(case.capture.shape[1]) / RATE).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("suite", "words"),
+    [("clean", ["count=1"]), ("bandlimited", ["limit=2"]), ("crowd_only", ["count=1"]), ("silence", [])],
+)
+def test_each_suite_fails_what_does_harm(suite, words, tmp_path, monkeypatch):
+    monkeypatch.setitem(rivals.RIVALS, "tone", add_tone)
+    path = tmp_path / "x.json"
+    code, _ = call(f"suite={suite}", *words, "seconds=3", "systems=gain,tone", "pictures=1", f"json={path}")
+    assert code == 0
+    found = json.loads(path.read_text())
+    verdicts = {(row["system"], row["verdict"]) for row in found["rows"]}
+    assert ("tone", "holds") not in verdicts and ("tone", "fails") in verdicts
+    if suite in ("clean", "crowd_only", "silence"):  # half the level harms none of these
+        assert ("gain", "fails") not in verdicts
+    assert found["seed"] == 11 and found["command"].startswith("python -m resonate.evaluate suite=")
+    with path.with_suffix(".csv").open() as handle:
+        assert len(list(csv.DictReader(handle))) == len(found["rows"])
+    assert "<table>" in path.with_suffix(".html").read_text()
+
+
+def test_captures_are_made_on_the_fly_the_same_every_time():
+    config = settings.read(["suite=captures", "count=4", "seconds=2.5"])
+    items = suites.items(config)
+    assert [item.group for item in items] == [name for _, name in suites.SEVERITIES]
+    first, again = items[1].load(), items[1].load()
+    np.testing.assert_array_equal(first.capture, again.capture)
+    np.testing.assert_allclose(first.wet + first.noise, first.capture, atol=1e-6)
+    np.testing.assert_allclose(first.stems_dry.sum(0), first.reference, atol=1e-5)
+
+
+def test_a_perfect_extension_holds_and_filling_the_captured_band_fails():
+    item = next(i for i in suites.items(settings.read(["suite=bandlimited", "seconds=3"])) if "6000" in i.name)
+    case = item.load()
+    before = judges.bandlimited(item, case, systems.Output(case.capture), None)
+    missing = case.reference - case.capture
+    good = judges.bandlimited(item, case, systems.Output(case.capture + missing), before)
+    assert abs(good.values["level_error"]) < 0.1 and good.values["lsd_missing"] < before.values["lsd_missing"] - 20
+    # Beyond a sixth of an octave from the edge the truth itself is within 60 dB of the input only if the filter is.
+    assert good.values["captured_change"] < -20
+    bad = judges.bandlimited(item, case, systems.Output(1.01 * case.capture), before)
+    assert bad.verdict == "fails"
+
+
+def test_recordings_without_a_reference_are_described(tmp_path):
+    audio.write(tmp_path / "it's 1.wav", long_music(4.0), RATE)
+    code, _ = call(f"recordings={tmp_path}", "systems=gain", f"json={tmp_path / 'r.json'}")
+    assert code == 0
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert {row["recording"] for row in rows} == {"it's 1"}
+    assert {"high_hz", "redegradation", "chroma_agreement"} <= set(rows[0]["values"])
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(cache, tmp_path):
+    rows = []
+    for workers in (1, 2):
+        path = tmp_path / f"{workers}.json"
+        assert call(f"cache={cache}", "systems=gate", f"workers={workers}", f"json={path}")[0] == 0
+        rows.append([{k: v for k, v in row.items() if k != "seconds"} for row in json.loads(path.read_text())["rows"]])
+    assert rows[0] == rows[1]
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def some_rows() -> list[Row]:
+    rows = []
+    for k in range(12):
+        values = {"lsd": 18.0 + k, "lsd_high": 20.0, "noise_attenuation": 0.0, "f_sdr": 1.0}
+        rows.append(Row(f"r{k}", f"song {k // 2}", None, 0.5, "input", values, 0, "", 0.0))
+        after = {"lsd": 10.0 + k, "lsd_high": 5.0, "noise_attenuation": 10.0 + k, "f_sdr": 1.0 + 0.1 * k}
+        verdict = "better" if k < 5 else "same"
+        rows.append(Row(f"r{k}", f"song {k // 2}", None, 0.5, "resonate extend", after, 0, verdict, 1.0))
+    return rows
+
+
+def test_intervals_hold_the_mean_repeat_and_widen_with_alike_recordings():
+    x = np.random.default_rng(0).standard_normal(40)
+    apart = bootstrap.interval(x, [str(k) for k in range(40)], 2000)
+    assert apart[0] < x.mean() < apart[1]
+    assert apart[1] - apart[0] == pytest.approx(2 * 1.96 * x.std() / np.sqrt(40), rel=0.15)
+    assert apart == bootstrap.interval(x, [str(k) for k in range(40)], 2000)
+    alike = bootstrap.interval(np.repeat(x[:10], 4), [str(k // 4) for k in range(40)], 2000)
+    single = bootstrap.interval(np.repeat(x[:10], 4), [str(k) for k in range(40)], 2000)
+    assert alike[1] - alike[0] > 1.6 * (single[1] - single[0])
+    assert bootstrap.interval([1.0], ["a"], 100) is None
+
+
+def test_the_success_table_is_honest():
+    results = Results("captures", some_rows(), 200)
+    found = {entry["name"]: entry for entry in success.assess(results, "resonate extend")}
+    assert found["crowd"]["figure"] == pytest.approx(15.5) and not found["crowd"]["met"]
+    assert [w["recording"] for w in found["crowd"]["worst"]] == ["r0", "r1", "r2"]
+    assert found["bandwidth"]["figure"] == pytest.approx(-15) and found["bandwidth"]["met"]
+    assert found["vocals"]["figure"] is None and not found["vocals"]["met"]
+    # lsd falls by 8 dB, but most recordings are not better.
+    assert found["overall"]["figure"] == pytest.approx(-8) and not found["overall"]["met"]
+    assert success.told(found["vocals"]) == "no figure" and "n = 12" in success.told(found["crowd"])
+    assert results.worst("resonate extend")[0] == "r0"
+
+
+def test_the_page_escapes_names_and_draws_the_worst_first(tmp_path):
+    evil = "<img src=x onerror=alert(1)>$\\frac{"
+    rows = [Row(evil, "s", None, None, system, {"f_sdr": value}, 0, "worse", 0.0)
+            for system, value in (("input", 1.0), ("gate", 0.0))]  # fmt: skip
+    facts = {"suite": "folder", "command": "x <b>", "resonate": "1", "seed": 1, "seconds": 1,
+             "left_out": {"<i>": "<u>"}}  # fmt: skip
+    panels = {evil: [panel("input", long_music(1.0))]}
+    page.build(tmp_path / "p.html", facts, Results("folder", rows), "gate", panels, 3)
+    text = (tmp_path / "p.html").read_text()
+    for tag in ("<img src=x", "x <b>", "<i>", "<u>"):
+        assert tag not in text
+    pictures = list((tmp_path / "p").glob("*.png"))
+    assert len(pictures) == 1 and f"p/{pictures[0].name}" in text
+
+
+def fake_result(tmp_path: Path) -> Path:
+    results = Results("captures", some_rows(), 200)
+    facts = {"resonate": "1.0", "suite": "captures", "command": "python -m resonate.evaluate", "seed": 11,
+             "seconds": 12.0, "focus": "resonate extend", "weights": {"restorer.safetensors": "ab" * 32},
+             "success": success.assess(results, "resonate extend")}  # fmt: skip
+    table.write_json(tmp_path / "captures.json", facts | results.as_dict())
+    return tmp_path / "captures.json"
+
+
+def test_publishing_writes_the_figures_of_the_json_between_the_markers(tmp_path):
+    path = fake_result(tmp_path)
+    (tmp_path / "resonate" / "weights").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    begin, end = publish.RESULTS
+    for name in ("README.md", "resonate/weights/restorer.md", "resonate/weights/separator.md"):
+        (tmp_path / name).write_text(f"# Top\n\n{begin}\n999\n{end}\n\nAfter\n")
+    (tmp_path / "docs" / "measures.md").write_text("\n".join(publish.TABLE) + "\n")
+    words = [str(path), "--root", str(tmp_path)]
+    assert publish.main([*words, "--check"]) == 1
+    assert publish.main(words) == 0 and publish.main([*words, "--check"]) == 0
+    text = (tmp_path / "README.md").read_text()
+    mean = json.loads(path.read_text())["groups"]["all"]["mean"]
+    line = next(line for line in text.splitlines() if "| resonate extend |" in line)
+    assert f"| {mean['resonate extend']['lsd']:.1f} |" in line and "999" not in text
+    assert text.startswith("# Top\n") and text.endswith("After\n") and "missed" in text
+    (tmp_path / "README.md").write_text("no markers")
+    assert publish.main(words) == 2
+
+
+def test_what_is_published_here_are_the_figures_of_the_results_here():
+    found = sorted((publish.ROOT / "docs" / "results").glob("*.json"))
+    for path, text in publish.pages(publish.ROOT, publish.load(found)).items():
+        again = "python -m resonate.evaluate.publish docs/results/*.json"
+        assert path.read_text("utf-8") == text, f"{path.name} differs; run {again}"
+
+
+@pytest.mark.slow
+def test_a_scorecard_can_be_tracked_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    code, _ = call("suite=silence", "limit=1", "seconds=2", "systems=gate", "wandb=true", f"json={tmp_path / 'x.json'}")
+    assert code == 0 and list((tmp_path / "wandb").glob("offline-run-*"))
+    shutil.rmtree(tmp_path / "wandb")

@@ -1,93 +1,138 @@
-"""`python -m resonate.evaluate`: score restorations beside rivals.
+"""`python -m resonate.evaluate`: score restorations beside everything a user could pick instead.
 
-  python -m resonate.evaluate                          the bundled recording
-  python -m resonate.evaluate pairs=FOLDER             FOLDER/captures/NAME.* against FOLDER/references/NAME.*
-  python -m resonate.evaluate cache=FOLDER split=test  a split of a rendered cache, by severity
+  python -m resonate.evaluate                              the bundled recording
+  python -m resonate.evaluate suite=captures workers=2     simulated captures, made on the fly, by severity
+  python -m resonate.evaluate cache=FOLDER split=test      the same from a rendered test set
+  python -m resonate.evaluate suite=clean                  do no harm: studio tracks
+  python -m resonate.evaluate suite=bandlimited            the extension against the truth
+  python -m resonate.evaluate suite=crowd_only             nothing invented; also suite=silence
+  python -m resonate.evaluate pairs=FOLDER                 FOLDER/captures/NAME.* against FOLDER/references/NAME.*
+  python -m resonate.evaluate recordings=FOLDER            recordings without a reference
+
+  systems=gate,noisereduce,"resonate extend -restore"      which systems; the input is always there
+  system.command="tool {input} {output}"                   a program of yours beside them; no shell is involved
+  json=FILE                                                where the figures go; CSV, page and pictures lie beside it
+
+All other settings, as name=value, with their defaults: resonate/evaluate/settings.py and configs/evaluate/.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from resonate import __version__
+from resonate.audio import sha256
 from resonate.errors import UserError
-from resonate.evaluate import cases, table
-from resonate.evaluate.rivals import Case
-from resonate.evaluate.suite import SYSTEMS, Suite
+from resonate.evaluate import ours, page, settings, success, suites, table, tracking
+from resonate.evaluate.results import Results
+from resonate.evaluate.run import find_focus, score_all
+from resonate.evaluate.settings import EvaluateConfig
 
 #: Columns that the whole table takes.
-WIDE = 170
-OPTIONS = ("pairs", "cache", "split", "limit", "restored", "systems", "json")
+WIDE = 270
+#: Suites for which the mission's criteria mean something.
+ASSESSED = ("captures",)
+
+log = logging.getLogger(__name__)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Options as `--name value` or `name=value`; what follows the first `=` is taken literally."""
-    parser = argparse.ArgumentParser(
-        prog="python -m resonate.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--pairs", type=Path, help="folder with captures/ and references/")
-    source.add_argument("--cache", type=Path, help="folder that data_recipes.render wrote")
-    parser.add_argument("--split", default="test", help="split of the cache: train, valid, test or all (default: test)")
-    parser.add_argument("--limit", type=int, help="score only the first so many recordings")
-    parser.add_argument("--restored", type=Path, help="what infer.py wrote: <name>/master.wav there is scored")
-    parser.add_argument("--systems", help=f"comma-separated, of: {', '.join(SYSTEMS)} (default: all)")
-    parser.add_argument("--json", type=Path, default=Path("out/evaluate.json"), help="where the figures go")
-    whole = [f"--{a}" if a.split("=")[0] in OPTIONS and "=" in a else a for a in arguments]
-    return parser.parse_args(whole)
+def evaluate(config: EvaluateConfig, command: str = "") -> tuple[Results, dict[str, Any]]:
+    """Score a suite, write JSON, CSV and page; returns the results and what the JSON holds.
+
+    Raises UserError where a setting, file, system or program is not there, before anything is scored.
+    """
+    begun, focus = time.perf_counter(), find_focus(config)
+    if config.wandb:
+        tracking.check()
+    items, path = suites.items(config), Path(config.json)
+    if not items:
+        raise UserError(f"suite={config.suite} has no recordings; give it some.")
+    table.check_place(path)
+    rows, left_out, panels = [], {}, {}
+    for item, scored in zip(items, score_all(items, config, focus), strict=True):
+        rows += scored.rows
+        left_out |= scored.left_out
+        panels[item.name] = scored.panels
+    results = Results(config.suite, rows, config.resamples, config.seed)
+    facts: dict[str, Any] = {
+        "resonate": __version__,
+        "suite": config.suite,
+        "command": command,
+        "commit": _commit(),
+        "seed": config.seed,
+        "seconds": round(time.perf_counter() - begun, 1),
+        "workers": config.workers,
+        "focus": focus,
+        "weights": {name: sha256(weights) for name, weights in ours.weights().items()},
+        "settings": asdict(config),
+        "left_out": left_out,
+        "success": success.assess(results, focus) if config.suite in ASSESSED else None,
+    }
+    table.write_json(path, {**facts, **results.as_dict()})
+    table.write_text(path.with_suffix(".csv"), results.csv())
+    page.build(path.with_suffix(".html"), facts, results, focus, panels, config.pictures)
+    if config.wandb:
+        tracking.log(config, results, facts, path.parent)
+    return results, facts
 
 
-def _systems(text: str | None) -> list[str]:
-    names = list(SYSTEMS) if text is None else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in SYSTEMS:
-            raise UserError(f"There is no system '{name}'; choose of: {', '.join(SYSTEMS)}.")
-    return ["input", *(name for name in names if name != "input")]
+def _commit() -> str | None:
+    """The commit of the code that ran, with a + where it had been changed; None outside a repository."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        words = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
-def _cases(options: argparse.Namespace) -> Iterator[tuple[Case, float | None, str]]:
-    """(case, severity, song) of the chosen source."""
-    if options.cache is not None:
-        for example in cases.cache_index(options.cache, options.split)[: options.limit]:
-            yield cases.cached(options.cache, example), float(example["severity"]), str(example["song"])
-    elif options.pairs is not None:
-        for count, case in enumerate(cases.pairs(options.pairs)):
-            if options.limit is not None and count >= options.limit:
-                return
-            yield case, None, case.name
-    else:
-        yield cases.bundled(), None, "demo"
+def _success(entries: list[dict[str, Any]], focus: str) -> Table:
+    built = Table(title=f"What is asked of {focus}", title_justify="left")
+    for head in ("criterion", "asked", "found (95 % interval)", "", "worst"):
+        built.add_column(head)
+    for entry in entries:
+        met = "[green]met[/green]" if entry["met"] else "[red]missed[/red]"
+        worst = ", ".join(w["recording"] for w in entry["worst"])
+        built.add_row(entry["name"], entry["asks"], success.told(entry), met, worst)
+    return built
 
 
 def main(arguments: list[str] | None = None, console: Console | None = None) -> int:
-    """Score, print one table (for a cache one per severity too), write the JSON; 0, or 2 for a UserError."""
-    options = parse(sys.argv[1:] if arguments is None else arguments)
+    """Score, print the tables and where the files are; 0, or 2 for a UserError."""
+    words = sys.argv[1:] if arguments is None else arguments
     console = console or Console()
+    if any(word in ("-h", "--help", "help") for word in words):
+        console.print(__doc__, highlight=False, markup=False)
+        return 0
     if not console.is_terminal:
         console.width = max(console.width, WIDE)  # a file or pipe has no width to keep to
-    restored = options.restored
-    if restored is None and options.pairs is None and options.cache is None:
-        restored = Path("out")
     try:
-        suite = Suite(_systems(options.systems), restored)
-        for case, severity, song in _cases(options):
-            suite.add(case, severity, song)
-        table.write_json(options.json, {"resonate": __version__, **suite.as_dict()})
+        config = settings.read(words)
+        results, facts = evaluate(config, shlex.join(["python", "-m", "resonate.evaluate", *words]))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    for printed in suite.tables():
+    for printed in results.tables():
         console.print(printed)
-    for system, reason in suite.left_out.items():
+    if facts["success"]:
+        console.print(_success(facts["success"], facts["focus"]))
+    for system, reason in facts["left_out"].items():
         console.print(f"  left out: {system} ({reason})", highlight=False, markup=False)
-    console.print(table.legend(suite.columns()), highlight=False, markup=False)
-    console.print(f"  figures: {options.json}", highlight=False, markup=False, soft_wrap=True)
+    console.print(table.legend(results.columns()), highlight=False, markup=False)
+    path = Path(config.json)
+    files = ", ".join(str(path.with_suffix(suffix)) for suffix in (path.suffix, ".csv", ".html"))
+    console.print(f"  {facts['seconds']} s; figures: {files}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

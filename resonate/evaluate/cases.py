@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from resonate import RATE, STEMS, audio
+from resonate.data import shards
 from resonate.errors import UserError
+from resonate.evaluate import drift
 from resonate.evaluate.measures import gap_mask
 from resonate.evaluate.rivals import Case
 from resonate.evaluate.verdict import find_gaps
@@ -17,8 +18,6 @@ from resonate.evaluate.verdict import find_gaps
 #: The bundled recording, in the repository root.
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "demo"
 SUFFIXES = {".wav", ".flac", ".m4a", ".mp4", ".mov", ".3gp", ".mp3", ".ogg", ".opus", ".aac"}
-#: capture, 4 wet stems, early mix, 4 dry stems.
-ROWS = 10
 
 
 def read_stereo(path: Path) -> np.ndarray:
@@ -40,9 +39,11 @@ def bundled(folder: Path = BUNDLED) -> Case:
         if not path.exists():
             raise UserError(f"The bundled recording lacks {path}; check out the repository again.")
     gaps = json.loads(facts.read_text("utf-8")).get("gaps", [])
-    stems = _same_length(*(read_stereo(clean / f"{stem}.flac") for stem in STEMS))
-    recording, reference = _same_length(read_stereo(capture), np.sum(stems, axis=0))
-    return Case("demo", recording, reference, gap_mask(recording.shape[-1], gaps))
+    stems = np.stack(_same_length(*(read_stereo(clean / f"{stem}.flac") for stem in STEMS)))
+    recording, stems = _same_length(read_stereo(capture), stems)
+    present = np.array([json.loads(facts.read_text("utf-8"))["stems_present"][stem] for stem in STEMS])
+    gaps = gap_mask(recording.shape[-1], gaps)
+    return Case("demo", recording, stems.sum(axis=0), gaps, stems_dry=stems, present=present)
 
 
 def _named(folder: Path) -> dict[str, Path]:
@@ -71,40 +72,32 @@ def pair_files(folder: Path) -> list[tuple[str, Path, Path]]:
     return [(name, captures[name], references[name]) for name in sorted(captures)]
 
 
-def pairs(folder: Path) -> Iterator[Case]:
-    """Cases from `pair_files`; gaps are where the reference is silent."""
-    for name, capture, reference in pair_files(folder):
-        recording, clean = read_stereo(capture), read_stereo(reference)
-        # A pair may differ in length by more than the lag; what only one of them has cannot be scored.
-        recording, clean = _same_length(recording, clean)
-        yield Case(name, recording, clean, find_gaps(clean))
+def pair(name: str, capture: Path, reference: Path) -> tuple[Case, drift.Clock]:
+    """One pair on the recording's clock, and how the reference lay; gaps are where the reference is silent.
+
+    Raises UserError, with the pair's name, where the two cannot be aligned.
+    """
+    try:
+        recording, clean, clock = drift.to_clock(read_stereo(capture), read_stereo(reference))
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from None
+    return Case(name, recording, clean, find_gaps(clean), start=max(0, round(clock.offset * RATE))), clock
 
 
 def cache_index(folder: Path, split: str) -> list[dict]:
     """The examples of one split of a rendered cache. Raises UserError where `folder` is none or the split is empty."""
-    try:
-        index = json.loads((folder / "index.json").read_text("utf-8"))
-        examples, form = index["examples"], index["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is no rendered cache (no readable index.json); render one first.") from error
-    if form != 1 or index["rate"] != RATE or len(index["rows"]) != ROWS:
-        raise UserError(f"{folder} was rendered by another version; render it again.")
-    chosen = [example for example in examples if split == "all" or example["split"] == split]
-    if not chosen:
-        there = ", ".join(sorted({str(example["split"]) for example in examples})) or "none"
-        raise UserError(f"{folder} holds no examples of split '{split}'; it has: {there}.")
-    return chosen
+    return shards.choose(folder, split)
 
 
 def cached(folder: Path, example: dict) -> Case:
     """One cached example: wet music and noise apart; reference = the dry stems' sum.
 
-    Rows: capture, wet x 4, early, dry x 4. Noise is all in the capture that is not wet music: crowd, handling, codec.
+    Noise is all in the capture that is not wet music: crowd, handling, codec.
     """
-    try:
-        rows = np.load(folder / example["file"]).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / example['file']} cannot be read; render the cache again.") from error
+    rows = shards.read_audio(folder, example)
     capture, wet, dry = rows[0], rows[1:5].sum(axis=0), rows[6:10].sum(axis=0)
     gaps = gap_mask(capture.shape[-1], example.get("gaps", []))
-    return Case(Path(example["file"]).stem, capture, dry, gaps, wet, capture - wet)
+    present = np.array(example.get("present", [False] * len(STEMS)), dtype=bool)
+    if not present.any():  # a finished mix: its stems are unknown
+        return Case(Path(example["file"]).stem, capture, dry, gaps, wet, capture - wet)
+    return Case(Path(example["file"]).stem, capture, dry, gaps, wet, capture - wet, rows[1:5], rows[6:10], present)

@@ -28,7 +28,9 @@ class Case:
     """One recording to score. All arrays on one clock at 44.1 kHz.
 
     capture, reference: (channels, time) float32, the recording and the clean mix; gaps: boolean (time,), True where
-    there is known to be no music; wet: the music as it is in the capture, or None; noise: all else in it, or None.
+    there is known to be no music; wet: the music as it is in the capture, or None; noise: all else in it, or None;
+    stems_wet, stems_dry: (4, 2, time), the stems as captured and clean, or None; present: (4,) bool, which stems are
+    known apart; start: samples at 44.1 kHz of the recording that were cut before `capture` begins.
     """
 
     name: str
@@ -37,13 +39,19 @@ class Case:
     gaps: np.ndarray
     wet: np.ndarray | None = None
     noise: np.ndarray | None = None
+    stems_wet: np.ndarray | None = None
+    stems_dry: np.ndarray | None = None
+    present: np.ndarray | None = None
+    start: int = 0
 
 
-def _stft(x: np.ndarray) -> np.ndarray:
+def stft(x: np.ndarray) -> np.ndarray:
+    """(channels, time) -> (channels, bins, frames), 2048/512 Hann."""
     return signal.stft(x, RATE, nperseg=WINDOW, noverlap=WINDOW - HOP)[2]
 
 
-def _istft(spectrum: np.ndarray, n: int) -> np.ndarray:
+def istft(spectrum: np.ndarray, n: int) -> np.ndarray:
+    """The inverse of `stft`, `n` samples, float32."""
     x = signal.istft(spectrum, RATE, nperseg=WINDOW, noverlap=WINDOW - HOP)[1][..., :n]
     return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - x.shape[-1])]).astype(np.float32)
 
@@ -75,7 +83,7 @@ def spectrum_match(case: Case) -> np.ndarray:
     Both spectra are means of the log magnitude over the frames in which the reference sounds, smoothed over a sixth of
     an octave: fine enough for tone, too coarse to imprint the reference's notes.
     """
-    have, want = (np.abs(_stft(x.mean(axis=0))) for x in (case.capture, case.reference))
+    have, want = (np.abs(stft(x.mean(axis=0))) for x in (case.capture, case.reference))
     power = (want**2).sum(axis=0)
     sounding = power >= 1e-3 * power.mean()
     if not want.any() or not have.any():
@@ -108,13 +116,14 @@ def wpe(case: Case) -> np.ndarray:
     """Weighted prediction error dereverberation (nara_wpe): 1024/256 STFT, 10 taps, delay 3, 3 iterations."""
     if find_spec("nara_wpe") is None:
         raise NotAvailable("nara_wpe is not installed")
-    from nara_wpe.utils import istft, stft
+    from nara_wpe.utils import istft as synthesise
+    from nara_wpe.utils import stft as analyse
     from nara_wpe.wpe import wpe as estimate
 
-    spectrum = stft(case.capture.astype(np.float64), size=1024, shift=256).transpose(2, 0, 1)
+    spectrum = analyse(case.capture.astype(np.float64), size=1024, shift=256).transpose(2, 0, 1)
     dry = estimate(spectrum, taps=10, delay=3, iterations=3, statistics_mode="full").transpose(1, 2, 0)
     n = case.capture.shape[-1]
-    return istft(dry, size=1024, shift=256)[..., :n].astype(np.float32)
+    return synthesise(dry, size=1024, shift=256)[..., :n].astype(np.float32)
 
 
 def afftdn(case: Case) -> np.ndarray:
@@ -152,19 +161,30 @@ def afftdn(case: Case) -> np.ndarray:
     return np.pad(y, ((0, 0), (0, n - y.shape[1]))).astype(np.float32)
 
 
+def equaliser(case: Case) -> np.ndarray:
+    """A treble shelf that lifts what lies above 5 kHz by 8 dB: a cheat on lsd."""
+    treble = signal.butter(1, 5000.0, "highpass", fs=RATE, output="sos")
+    return (case.capture + 1.5 * signal.sosfilt(treble, case.capture, axis=-1)).astype(np.float32)
+
+
+def gain(case: Case) -> np.ndarray:
+    """Half the level and inverted: a cheat on whatever does not match levels."""
+    return (-0.5 * case.capture).astype(np.float32)
+
+
 def oracle_noise_mask(case: Case) -> np.ndarray:
     """The Wiener mask of the true parts, |M|^2 / (|M|^2 + |N|^2), on the capture."""
     if case.wet is None or case.noise is None:
         raise NotAvailable("needs the music and the noise apart")
-    music, noise = (np.abs(_stft(x)) ** 2 for x in (case.wet, case.noise))
-    return _istft(_stft(case.capture) * (music / (music + noise + 1e-20)), case.capture.shape[-1])
+    music, noise = (np.abs(stft(x)) ** 2 for x in (case.wet, case.noise))
+    return istft(stft(case.capture) * (music / (music + noise + 1e-20)), case.capture.shape[-1])
 
 
 def oracle_magnitude(case: Case) -> np.ndarray:
     """The clean reference's magnitudes on the captured phase: what a perfect gain could reach."""
-    spectrum = _stft(case.capture)
-    clean = np.abs(_stft(case.reference))
-    return _istft(clean * spectrum / (np.abs(spectrum) + 1e-12), case.capture.shape[-1])
+    spectrum = stft(case.capture)
+    clean = np.abs(stft(case.reference))
+    return istft(clean * spectrum / (np.abs(spectrum) + 1e-12), case.capture.shape[-1])
 
 
 #: Name in the tables -> function, in the order of the tables.
@@ -172,6 +192,8 @@ RIVALS: dict[str, Callable[[Case], np.ndarray]] = {
     "input": keep_input,
     "gate": gate,
     "low-pass": low_pass,
+    "EQ": equaliser,
+    "gain": gain,
     "spectrum match": spectrum_match,
     "noisereduce": noisereduce,
     "WPE": wpe,

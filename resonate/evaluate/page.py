@@ -1,0 +1,119 @@
+"""The results page of a suite: the success table, the tables, and a picture per recording, worst first."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from resonate.errors import UserError
+from resonate.evaluate import success, table
+from resonate.evaluate.catalogue import MEASURES
+from resonate.evaluate.picture import Panel, draw
+from resonate.evaluate.results import Results
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 75em; padding: 0 1em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; margin: 0.6em 0 1.6em; }
+th, td { padding: 0.2em 0.6em; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
+th:first-child, td:first-child, td.text { text-align: left; }
+td.text { white-space: normal; }
+tr.focus { background: #2f8fc422; }
+img { max-width: 100%; height: auto; }
+figure { margin: 1em 0 2em; }
+.met { color: #2a8a3e; } .missed { color: #c0392b; }
+code { font-size: 0.9em; overflow-wrap: anywhere; }
+"""
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """HTML of a table; rows are (class, cells). Cells are escaped here."""
+    lines = ["<div class=wide><table><tr>", *(f"<th>{escape(cell)}</th>" for cell in head), "</tr>"]
+    for kind, cells in rows:
+        lines.append(f'<tr class="{escape(kind)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    return "".join([*lines, "</table></div>"])
+
+
+def _figure(name: str, value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{MEASURES[name].digits}f}"
+
+
+def _success(entries: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for entry in entries:
+        digits = MEASURES[entry["measure"]].digits
+        worst = "; ".join(f"{w['recording']} ({w['figure']:+.{digits}f})" for w in entry["worst"]) or "-"
+        told = f"<span class={'met' if entry['met'] else 'missed'}>{'met' if entry['met'] else 'missed'}</span>"
+        texts = (entry["name"], entry["asks"], success.told(dict(entry)))
+        cells = "".join(f"<td class=text>{escape(text)}</td>" for text in texts)
+        rows.append(f"<tr>{cells}<td>{told}</td><td class=text>{escape(worst)}</td></tr>")
+    head = "<tr><th>criterion<th>asked<th>found (95 % interval)<th>target<th>worst</tr>"
+    return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
+
+
+def build(
+    path: Path, facts: Mapping[str, Any], results: Results, focus: str, panels: Mapping[str, Sequence[Panel]],
+    pictures: int,
+) -> None:
+    """Write the page to `path` and its pictures into a folder of the same name beside it.
+
+    facts: what the JSON holds beside the figures (suite, command, success, left_out, ...). Every name is escaped; the
+    page refers to nothing outside its folder. UserError where it cannot be written.
+    """
+    columns = results.columns()
+    parts = [f"<h1>Scorecard: {escape(str(facts['suite']))}</h1>",
+             f"<p><code>{escape(str(facts['command']))}</code><br>Resonate {escape(str(facts['resonate']))}, seed "
+             f"{escape(str(facts['seed']))}, {escape(str(facts['seconds']))} s.</p>"]  # fmt: skip
+    if facts.get("success"):
+        parts.append(f"<h2>What is asked of {escape(focus)}</h2>{_success(facts['success'])}")
+    for name, rows in results.groups().items():
+        verdicts, means = results.verdicts(rows), results.means(rows)
+        head = ["", *(f"{c} {({1: '↑', -1: '↓', 0: '→0'})[MEASURES[c].better]}" for c in columns), "verdict"]
+        body = [("focus" if s == focus else "", [s, *(_figure(c, means[s].get(c)) for c in columns), verdicts[s]])
+                for s in results.systems(rows)]  # fmt: skip
+        count = len({row.recording for row in rows})
+        parts.append(f"<h2>{escape(name)}: {count} recording{'s' * (count != 1)}</h2>{_table(head, body)}")
+    if facts["left_out"]:
+        said = "".join(f"<li>{escape(s)}: {escape(str(r))}</li>" for s, r in facts["left_out"].items())
+        parts.append(f"<p>Left out:</p><ul>{said}</ul>")
+    legend = "".join(f"<li><b>{escape(c)}</b>: {escape(MEASURES[c].says)}; cheated by: {escape(MEASURES[c].cheat)}</li>"
+                     for c in columns)  # fmt: skip
+    parts.append(f"<details><summary>What the measures say</summary><ul>{legend}</ul></details>")
+    parts.append(_cases(path, results, focus, panels, pictures))
+    title = f"<title>Scorecard {escape(str(facts['suite']))}</title><style>{_STYLE}</style>"
+    head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    table.write_text(path, f"{head}{title}{''.join(parts)}</html>\n")
+
+
+def _cases(path: Path, results: Results, focus: str, panels: Mapping[str, Sequence[Panel]], pictures: int) -> str:
+    ranked = results.worst(focus)
+    order = [*ranked, *(name for name in panels if name not in ranked)]
+    folder = path.with_suffix("")
+    parts = [f"<h2>Recordings, worst first, by {escape(focus)}</h2>"] if order[:pictures] else []
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        for recording in order[:pictures]:
+            if not panels.get(recording):
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            # A recording's name may not be a file name.
+            file = f"{hashlib.sha256(recording.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.png"
+            draw(folder / file, recording, list(panels[recording]))
+            row = results.by_place.get((recording, focus))
+            values = row.values if row else {}
+            figures = ", ".join(f"{n} {_figure(n, v)}" for n, v in values.items() if n in MEASURES)
+            verdict = f" <b>{escape(row.verdict)}</b>" if row and row.verdict else ""
+            image = f"<img loading=lazy src='{quote(folder.name)}/{file}' alt='Spectrograms'>"
+            caption = f"<figcaption>{escape(recording)}:{verdict} {escape(figures)}</figcaption>"
+            parts.append(f"<figure>{image}{caption}</figure>")
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"The pictures cannot be written to {folder}: {reason}; choose another json=.") from error
+    return "".join(parts)

@@ -1,0 +1,181 @@
+"""`python -m resonate.evaluate.publish docs/results/*.json`: write the figures where people read them.
+
+README.md, the model cards in resonate/weights/ and docs/measures.md each hold a pair of marker comments; what lies
+between them is replaced by tables made from the JSON files, so that no figure is typed by hand. `--check` writes
+nothing and fails where a file differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resonate.errors import UserError
+from resonate.evaluate import catalogue, success, table
+from resonate.evaluate.catalogue import CHANGES, MEASURES
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ("<!-- results:begin -->", "<!-- results:end -->")
+TABLE = ("<!-- measures:begin -->", "<!-- measures:end -->")
+#: What README's table shows; the cards show all.
+SHORT = (
+    "f_sdr", "lsd", "lsd_low", "lsd_high", "gap_db", "noise_attenuation", "music_distortion", "musical_noise",
+    "vocals_estoi",
+)  # fmt: skip
+STEMS = ("stems_si_sdr", "stems_sdr", "vocals_estoi")
+Result = Mapping[str, Any]
+
+
+def load(paths: Sequence[Path]) -> dict[str, Result]:
+    """Suite -> what its JSON holds. UserError for a file of another kind, or a suite given twice."""
+    found: dict[str, Result] = {}
+    for path in paths:
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            suite, _ = content["suite"], content["groups"]["all"]["mean"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no results of python -m resonate.evaluate; make it again.") from error
+        if suite in found:
+            raise UserError(f"{path}: results of the suite {suite} are given twice; name one file for each.")
+        found[suite] = content
+    return found
+
+
+def _number(name: str, value: float | None) -> str:
+    return "-" if value is None else f"{value:.{MEASURES[name].digits}f}"
+
+
+def _arrow(name: str) -> str:
+    return {1: "↑", -1: "↓", 0: "→0"}[MEASURES[name].better]
+
+
+def _systems_table(result: Result, groups: Sequence[str], columns: Sequence[str], systems: Sequence[str]) -> list[str]:
+    """Markdown: a line per group and system."""
+    lines = ["| captures | system | " + " | ".join(f"{c} {_arrow(c)}" for c in columns) + " | verdicts |",
+             "|---" * (len(columns) + 3) + "|"]  # fmt: skip
+    for group in groups:
+        content = result["groups"][group]
+        for system in systems:
+            if system in content["mean"]:
+                cells = [_number(c, content["mean"][system].get(c)) for c in columns]
+                label = f"{group} ({content['recordings']})"
+                lines.append(f"| {label} | {system} | {' | '.join(cells)} | {content['verdicts'].get(system, '')} |")
+    return lines
+
+
+def _present(result: Result, names: Sequence[str]) -> list[str]:
+    means = result["groups"]["all"]["mean"].values()
+    return [name for name in names if any(name in values for values in means)]
+
+
+def _success_table(result: Result) -> list[str]:
+    lines = [f"What is asked of `{result['focus']}`:", "", "| criterion | asked | found (95 % interval) | |",
+             "|---|---|---|---|"]  # fmt: skip
+    for entry in result["success"]:
+        met = "met" if entry["met"] else "missed"
+        lines.append(f"| {entry['name']} | {entry['asks']} | {success.told(entry)} | {met} |")
+    last = result["success"][-1]
+    return [*lines, "", f"The joint verdict is `better` on {last['better']} of {last['recordings']} recordings."]
+
+
+def _source(result: Result) -> str:
+    everything = result["groups"]["all"]
+    count, songs = everything["recordings"], len(everything["songs"])
+    what = f"{count} recording{'s' * (count != 1)} of {songs} song{'s' * (songs != 1)}, seed {result['seed']}"
+    return f"`{result['command']}` ({what}, {result['seconds']:.0f} s, Resonate {result['resonate']})"
+
+
+def _one_line(suite: str, result: Result) -> str:
+    """A suite without a table of its own: the focus system's figures and verdicts."""
+    system, everything = result["focus"], result["groups"]["all"]
+    values, before = everything["mean"].get(system, {}), everything["mean"]["input"]
+    told = []
+    for name, value in values.items():
+        text = f"{name} {_number(name, value)} {MEASURES[name].unit}".strip()
+        changed = name not in CHANGES and name in before and before[name] is not None
+        told.append(f"{text} (recording itself: {_number(name, before[name])})" if changed else text)
+    verdicts = everything["verdicts"].get(system, "")
+    return f"- **{suite}**, {system}: {', '.join(told)}{'; ' + verdicts if verdicts else ''}. {_source(result)}"
+
+
+def readme(results: Mapping[str, Result]) -> str:
+    """The README's block: captures as tables, each other suite in a line."""
+    lines: list[str] = []
+    if "captures" in results:
+        captures = results["captures"]
+        systems = list(captures["groups"]["all"]["mean"])
+        lines += [f"Simulated captures, means: {_source(captures)}.", ""]
+        lines += _systems_table(captures, ["all"], _present(captures, SHORT), systems)
+        lines += ["", *_success_table(captures)]
+    others = [_one_line(suite, result) for suite, result in sorted(results.items()) if suite != "captures"]
+    return "\n".join([*lines, *([""] if lines and others else []), *others]) + "\n"
+
+
+def card(results: Mapping[str, Result], columns: Sequence[str]) -> str:
+    """A card's block: this project's systems and the bare recording, by severity, in `columns`."""
+    if "captures" not in results:
+        return "No scorecard has been run on these weights.\n"
+    captures = results["captures"]
+    shown = _present(captures, columns)
+    systems = [s for s in captures["groups"]["all"]["mean"] if s in ("input", "demucs") or s.startswith("resonate")]
+    lines = [f"{_source(captures)}.", "", *_systems_table(captures, list(captures["groups"]), shown, systems)]
+    used = [f"`{name}` {digest[:12]}" for name, digest in sorted(captures["weights"].items())]
+    return "\n".join([*lines, "", f"Weights (SHA-256): {', '.join(used)}."]) + "\n"
+
+
+def replace_block(text: str, markers: tuple[str, str], block: str, name: str) -> str:
+    """`text` with what lies between the markers replaced. UserError where they are not there once, in order."""
+    begin, end = markers
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise UserError(f"{name} must hold the line {begin} and, after it, {end}, once each.")
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{block}{end}{rest.split(end)[1]}"
+
+
+def pages(root: Path, results: Mapping[str, Result]) -> dict[Path, str]:
+    """Path -> the text it should have. Without results only docs/measures.md is made."""
+    blocks: dict[str, tuple[tuple[str, str], str]] = {"docs/measures.md": (TABLE, catalogue.markdown())}
+    if results:
+        restorer = [name for name in MEASURES if name not in STEMS]
+        blocks |= {
+            "README.md": (RESULTS, readme(results)),
+            "resonate/weights/restorer.md": (RESULTS, card(results, restorer)),
+            "resonate/weights/separator.md": (RESULTS, card(results, STEMS)),
+        }
+    made = {}
+    for name, (markers, block) in blocks.items():
+        try:
+            text = (root / name).read_text("utf-8")
+        except OSError as error:
+            raise UserError(f"{root / name} cannot be read ({error.strerror}).") from error
+        made[root / name] = replace_block(text, markers, block, name)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check; 0, 1 where a check fails, 2 for a UserError."""
+    parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.publish", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("results", nargs="*", type=Path, help="JSON files of python -m resonate.evaluate")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
+    options = parser.parse_args(arguments)
+    try:
+        made = pages(options.root, load(options.results))
+        differ = [path for path, text in made.items() if path.read_text("utf-8") != text]
+        for path in () if options.check else differ:
+            table.write_text(path, made[path])
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for path in differ:
+        sys.stdout.write(f"{'differs' if options.check else 'written'}: {path}\n")
+    return 1 if options.check and differ else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Separators on whole captures: ``python -m resonate.evaluate.separation A.safetensors B.safetensors --cache FOLDER``.
+
+Per stem and severity: the capture itself as the estimate of every stem, then each model, with how many captures a
+figure comes from. The references are the stems as captured; with ``--clean`` the models get the sum of the clean stems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from demucs.htdemucs import HTDemucs
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from resonate import STEMS
+from resonate.data import shards
+from resonate.errors import UserError
+from resonate.evaluate import measures, stems
+from resonate.evaluate.table import write_json
+from resonate.models.demucs_files import find_weights
+from resonate.models.separator import apply_separator, segment_samples
+from resonate.models.weights import load_separator
+from resonate.restore import grid
+
+#: Upper ends of the severities that count as each of the named ones (`configs/degrade` names their middles).
+BINS = {"near": 0.3, "mid": 0.575, "far": 0.825, "brutal": 1.0}
+#: Blocks start this share of a block after one another, as in restoring.
+STRIDE = 0.75
+INPUT = "input"
+
+
+def severity_bin(severity: float) -> str:
+    """near, mid, far or brutal for a severity in [0, 1]."""
+    return next(name for name, end in BINS.items() if severity < end or name == "brutal")
+
+
+def separate(model: HTDemucs, x: Tensor) -> np.ndarray:
+    """Separate a whole recording on the grid that restoring uses.
+
+    Args:
+        model: in eval mode; the result comes from its device.
+        x: (2, samples), 44.1 kHz.
+
+    Returns:
+        (sources, 2, samples) float32.
+    """
+    device, block = next(model.parameters()).device, segment_samples(model)
+    hop, length = int(block * STRIDE), x.shape[-1]
+    fader, places, pieces = grid.Crossfader(block, hop), grid.starts(length, block, hop), []
+    for start in places:
+        piece = x[:, start:start + block].to(device).float()
+        piece = torch.nn.functional.pad(piece, (0, block - piece.shape[-1]))
+        with torch.no_grad():
+            y = apply_separator(model, piece[None])[0].float().cpu().numpy()
+        pieces.append(fader.push(y, last=start == places[-1]))
+    return np.concatenate(pieces, -1)[..., :length]
+
+
+def score(estimates: np.ndarray, wet: np.ndarray, present: np.ndarray, capture: np.ndarray | None = None
+          ) -> dict[str, float]:
+    """Figures of one recording's stems, and where ``capture`` is given of the crowd under their sum.
+
+    Args:
+        estimates: (4 or more, 2, T); sources beyond the stems do not count.
+        wet: (4, 2, T) references.
+        present: (4,) bool, which stems are known apart; the others count as part of "other".
+        capture: (2, T); what it holds beside the music is the noise of ``noise_attenuation``.
+    """
+    values = stems.scores(estimates[: len(STEMS)], wet, None, present)
+    if capture is not None:
+        music, noise = wet.sum(0), capture - wet.sum(0)
+        before = measures.project(capture, music, noise)
+        after = measures.project(estimates[: len(STEMS)].sum(0), music, noise)
+        for name in ("noise_attenuation", "music_distortion"):
+            values[name] = getattr(measures, name)(before, after)
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def as_input(capture: np.ndarray) -> np.ndarray:
+    """The recording itself as the estimate of each stem, (4, 2, T)."""
+    return np.broadcast_to(capture, (len(STEMS), *capture.shape))
+
+
+def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0, clean: bool = False,
+            target: str = "wet") -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Score models on the captures of a rendered cache.
+
+    Args:
+        models: by name, in eval mode.
+        cache: rendered folder.
+        split: which captures.
+        limit: at most so many, spread evenly over them; 0 for all.
+        clean: give the models the sum of the clean stems in place of the capture, and score against these.
+        target: ``wet``, the captured stems, or ``dry``, the clean ones.
+
+    Returns:
+        severity ("all" for all of them), system ("input" for the recording itself), measure, values.
+    """
+    examples = shards.choose(cache, split)
+    examples = [example for example in examples if not example["mix_only"]]
+    if not examples:
+        raise UserError(f"{cache} holds only finished mixes in the split '{split}', which have no stems to compare.")
+    if limit and limit < len(examples):
+        examples.sort(key=lambda example: example["severity"])
+        examples = [examples[i] for i in np.linspace(0, len(examples) - 1, limit).round().astype(int)]
+    found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for example in track(examples, "Separating", console=Console(stderr=True)):
+        rows = shards.read_audio(cache, example, slice(10))
+        capture, wet, dry = rows[0], rows[1:5], rows[6:10]
+        heard = dry.sum(0) if clean else capture
+        reference = dry if clean or target == "dry" else wet
+        outputs = {INPUT: as_input(heard), **{name: separate(model, torch.from_numpy(heard))
+                                              for name, model in models.items()}}
+        around = None if clean or target == "dry" else capture
+        for system, estimates in outputs.items():
+            values = score(estimates, reference, np.array(example["present"]), around)
+            for place in ("all",) if clean else (severity_bin(example["severity"]), "all"):
+                for name, value in values.items():
+                    found[place][system][name].append(value)
+    return found
+
+
+def table(place: str, systems: dict[str, dict[str, list[float]]]) -> Table:
+    """One severity: SI-SDR per stem with the change against the recording, the number of captures, and the crowd."""
+    count = max(len(values) for measures_of in systems.values() for values in measures_of.values())
+    shown = Table(title=f"{place} ({count} captures): SI-SDR in dB (change), number of captures",
+                  title_justify="left")
+    extra = [name for name in ("stems_sdr", "noise_attenuation", "music_distortion") if name in systems[INPUT]]
+    for name in ("", *STEMS, "mean", *extra):
+        shown.add_column(name, justify="right" if name else "left")
+    for system, values in systems.items():
+        cells = []
+        for stem in (*STEMS, "stems"):
+            mine, base = values.get(f"{stem}_si_sdr", []), systems[INPUT].get(f"{stem}_si_sdr", [])
+            change = "" if system == INPUT or not mine else f" ({np.mean(mine) - np.mean(base):+.1f})"
+            cells.append(f"{np.mean(mine):.1f}{change}, {len(mine)}" if mine else "-")
+        cells += [f"{np.mean(values[name]):.1f}, {len(values[name])}" if values.get(name) else "-" for name in extra]
+        shown.add_row(system, *cells)
+    return shown
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.separation", description=__doc__)
+    parser.add_argument("weights", nargs="+", help="separator weights: files of train.py or demucs, or folders")
+    parser.add_argument("--cache", required=True, type=Path, help="rendered folder (python -m data_recipes.render)")
+    parser.add_argument("--split", default="test", help="train, valid, test or all (default: test)")
+    parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
+    parser.add_argument("--clean", action="store_true", help="separate the sum of the clean stems")
+    parser.add_argument("--target", choices=("wet", "dry"), default="wet", help="references: captured or clean stems")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
+    given = parser.parse_args(words)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    try:
+        models = {_short(name, given.weights): load_separator(find_weights(name)) for name in given.weights}
+        found = compare(models, given.cache, given.split, given.limit, given.clean, given.target)
+        if given.json:
+            write_json(given.json, found)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    console = Console()
+    for place in (*BINS, "all"):
+        if place in found:
+            console.print(table(place, found[place]))
+    return 0
+
+
+def _short(name: str, names: list[str]) -> str:
+    """The file's name alone, or with its folder's where two files have the same."""
+    path = Path(name)
+    alone = [other for other in names if Path(other).stem == path.stem]
+    return path.stem if len(alone) == 1 else "/".join(path.with_suffix("").parts[-2:])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The mission's six criteria, each with its figure, its target and the recordings in which it falls shortest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from resonate.evaluate.catalogue import MEASURES
+from resonate.evaluate.results import Results
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What is asked: the mean change of `measure` against the recording reaches `target` (both in its unit)."""
+
+    name: str
+    measure: str
+    target: float
+    asks: str
+
+
+CRITERIA = (
+    Criterion("crowd", "noise_attenuation", 20.0, "the crowd sinks 20 dB further under the music"),
+    Criterion("vocals", "vocals_estoi", 0.1, "ESTOI of the vocals rises by 0.1 over the bare recording's"),
+    Criterion("stems", "stems_si_sdr", 5.0, "SI-SDR of the stems is 5 dB above the bare recording's"),
+    Criterion("bandwidth", "lsd_high", -12.0, "the treble's spectral distance (8 to 16 kHz) falls by 12 dB"),
+    Criterion("artefacts", "musical_noise", 0.0, "no more musical noise than in the recording"),
+    Criterion("overall", "lsd", -7.0, "the whole spectrum's distance falls by 7 dB, most joint verdicts are better"),
+)
+#: How many recordings are named per criterion.
+SHOWN = 3
+
+
+def assess(results: Results, system: str) -> list[dict[str, Any]]:
+    """One entry per criterion: figure, interval, count, whether it is met, how it is told, and the worst recordings.
+
+    A criterion without any figure is not met, and its figure is None. The last one, overall, also counts the joint
+    verdicts: `better` of `recordings`, of which it needs more than half.
+    """
+    out = []
+    for criterion in CRITERIA:
+        better = MEASURES[criterion.measure].better
+        found = results.change(system, criterion.measure)
+        entry = {**asdict(criterion), "figure": None, "interval": None, "n": 0, "met": False, "worst": []}
+        if found is not None:
+            entry |= {"figure": found["mean"], "interval": found["interval"], "n": found["n"]}
+            entry["met"] = better * found["mean"] >= better * criterion.target
+            ordered = sorted(results.changes(system, criterion.measure), key=lambda pair: better * pair[1])
+            entry["worst"] = [{"recording": row.recording, "figure": value} for row, value in ordered[:SHOWN]]
+        out.append(entry)
+    verdicts = [row.verdict for row in results.rows if row.system == system]
+    overall = out[-1]
+    overall["better"], overall["recordings"] = verdicts.count("better"), len(verdicts)
+    overall["met"] = overall["met"] and 2 * overall["better"] > overall["recordings"]
+    return out
+
+
+def told(entry: dict[str, Any]) -> str:
+    """The figure of an entry in words: `+2.1 dB (1.4 to 2.9, n = 8)`, or that there is none."""
+    measure = MEASURES[entry["measure"]]
+    if entry["figure"] is None:
+        return "no figure"
+    digits = measure.digits
+    text = f"{entry['figure']:+.{digits}f} {measure.unit}".strip()
+    if entry["interval"] is not None:
+        low, high = entry["interval"]
+        return f"{text} ({low:+.{digits}f} to {high:+.{digits}f}, n = {entry['n']})"
+    return f"{text} (n = {entry['n']})"
+
+

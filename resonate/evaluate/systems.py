@@ -1,0 +1,166 @@
+"""Every system under one interface: a `Case` in, an `Output` out.
+
+A system raises `NotAvailable`, with the reason, where it cannot run on a case; it is then left out and named. Names:
+
+  input, gate, ...           those of `rivals.RIVALS`
+  oracle stems               ratio masks of the true stems on the recording: how far masks could go
+  demucs                     untuned Demucs, where its weights are given (`demucs=PATH`) or lie in torch's cache
+  resonate PRESET            this project's chain with configs/restore/PRESET.yaml (reveal, extend, gentle, ...)
+  resonate PRESET -STAGE     the same with a stage off (several may follow); see `ours`
+  command                    the program of `system.command`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from resonate import RATE, STEMS
+from resonate.errors import UserError
+from resonate.evaluate import command, ours
+from resonate.evaluate.rivals import RIVALS, Case, NotAvailable, istft, stft
+
+#: Where demucs's package keeps what it has downloaded; looked at, never filled.
+CACHED_DEMUCS = ("955717e8-8726e21a.th",)
+#: What a table shows where nothing is asked for: the input first.
+DEFAULT = ("input", "gate", "low-pass", "EQ", "gain", "spectrum match", "noisereduce", "WPE", "afftdn", "demucs",
+           "oracle noise mask", "oracle magnitude", "oracle stems", "resonate reveal", "resonate extend")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a system made. mix: (2, T); stems: (4, 2, T) or None; extended: (2, T), the part that was filled in, or
+    None where that is not known."""
+
+    mix: np.ndarray
+    stems: np.ndarray | None = None
+    extended: np.ndarray | None = None
+
+
+System = Callable[[Case], Output]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What systems need beside their names: weights of Demucs and of this project, a user's command and its name."""
+
+    demucs: str | None = None
+    separator: str | None = None
+    restorer: str | None = None
+    command: str | None = None
+    name: str = "command"
+    timeout: float = 600.0
+
+
+def _rival(name: str, case: Case) -> Output:
+    mix = RIVALS[name](case)
+    # The mixture stands for each of its stems: what separation has to beat.
+    return Output(mix, np.stack([mix] * len(STEMS)) if name == "input" else None)
+
+
+def oracle_stems(case: Case) -> Output:
+    """Ratio masks |S_k|^2 / (sum |S|^2 + |N|^2) of the true captured stems on the recording."""
+    if case.stems_wet is None or case.noise is None:
+        raise NotAvailable("needs the stems and the noise apart")
+    spectrum = stft(case.capture)
+    power = np.stack([np.square(np.abs(stft(stem))) for stem in case.stems_wet])
+    total = power.sum(axis=0) + np.square(np.abs(stft(case.noise))) + 1e-20
+    stems = np.stack([istft(spectrum * (p / total), case.capture.shape[-1]) for p in power])
+    return Output(stems.sum(axis=0), stems)
+
+
+def demucs_weights(given: str | None) -> Path:
+    """The weights of untuned Demucs: those named, else what the demucs package has downloaded before. Never fetches.
+
+    Raises NotAvailable where none are at hand, UserError where the named ones are missing.
+    """
+    if given is not None:
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise UserError(f"demucs={given}: there is no such file or folder.")
+        return path
+    import torch
+
+    for name in CACHED_DEMUCS:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / name
+        if path.is_file():
+            return path
+    raise NotAvailable("its weights are not at hand; name them with demucs=PATH")
+
+
+@lru_cache(maxsize=1)
+def _demucs_model(path: Path):
+    from resonate.models.demucs_files import find_weights
+    from resonate.models.weights import load_separator
+
+    return load_separator(find_weights(path))
+
+
+def demucs(settings: Settings, case: Case) -> Output:
+    """Untuned Demucs on blocks that overlap by a quarter; the mix is the sum of its stems."""
+    import torch
+
+    from resonate.models.separator import apply_separator, segment_samples
+    from resonate.restore import grid
+
+    model = _demucs_model(demucs_weights(settings.demucs))
+    block = segment_samples(model)
+    hop, n = round(0.75 * block), case.capture.shape[-1]
+    places = grid.starts(n, block, hop)
+    fader, out = grid.Crossfader(block, hop), np.zeros((2 * len(STEMS), places[-1] + block), np.float32)
+    padded = np.pad(case.capture, ((0, 0), (0, places[-1] + block)))
+    for i, start in enumerate(places):
+        x = torch.from_numpy(np.ascontiguousarray(padded[:, start : start + block]))[None]
+        with torch.inference_mode():
+            y = apply_separator(model, x)[0, : len(STEMS)].reshape(2 * len(STEMS), block).numpy()
+        stretch = fader.push(y, last=i == len(places) - 1)
+        out[:, start : start + stretch.shape[1]] = stretch
+    stems = out[:, :n].reshape(len(STEMS), 2, n)
+    return Output(stems.sum(axis=0), stems)
+
+
+def _ours(settings: Settings, preset: str, off: tuple[str, ...], case: Case) -> Output:
+    parts = ours.run(case, preset, off, settings.separator, settings.restorer)
+    stems = parts["revealed"] + parts["extended"]
+    return Output(stems.sum(axis=0), stems, parts["extended"].sum(axis=0))
+
+
+def build(names: list[str], settings: Settings) -> dict[str, System]:
+    """Name -> system, in the order given, the input first. UserError for what is not there."""
+    systems: dict[str, System] = {}
+    for name in ("input", *names):
+        if name in RIVALS:
+            systems[name] = partial(_rival, name)
+        elif name == "oracle stems":
+            systems[name] = oracle_stems
+        elif name == "demucs":
+            systems[name] = partial(demucs, settings)
+        elif name.startswith("resonate "):
+            preset, off = ours.parse(name)
+            ours.check(settings.separator, settings.restorer)
+            systems[name] = partial(_ours, settings, preset, off)
+        elif name == "command":
+            continue
+        else:
+            choices = [*RIVALS, "oracle stems", "demucs", "resonate PRESET", "command"]
+            raise UserError(f"There is no system '{name}'; choose of: {', '.join(choices)}.")
+    if settings.demucs is not None:
+        demucs_weights(settings.demucs)
+    if "command" in names and settings.command is None:
+        raise UserError('The system \'command\' needs system.command="tool {input} {output}".')
+    if settings.command is not None:
+        words = command.split(settings.command)
+        if settings.name in systems:
+            raise UserError(f"system.name={settings.name} is taken; choose another name for the command.")
+        systems[settings.name] = partial(_command, words, settings.timeout)
+    return systems
+
+
+def _command(words: list[str], timeout: float, case: Case) -> Output:
+    return Output(command.run(words, case.capture, RATE, timeout))
+
+
