@@ -1,6 +1,8 @@
 """The capture chain as a whole: what it promises about components, clocks, seeds and batches."""
 
+import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,24 @@ import pytest
 import torch
 import yaml
 from scipy.signal import correlate
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from resonate import RATE, audio
-from resonate.degrade import Bank, CaptureChain, ChainConfig
+from resonate.degrade import (
+    Bank,
+    CaptureChain,
+    ChainConfig,
+    agc,
+    capsule,
+    codec,
+    converter,
+    crowd,
+    gaps,
+    handling,
+    stage,
+    venue,
+)
 from resonate.errors import UserError
 
 torch.set_num_threads(1)
@@ -115,13 +132,16 @@ def test_gaps_hold_no_music_but_crowd(bank):
     for seed in range(4):
         params = chain.from_seed(seed, N)
         out = chain.apply(music(), [params])
-        ((start, end),) = params["gaps"]
-        inside = slice(int(np.ceil(start * RATE)), int(end * RATE))
-        assert end - start > 0.5
-        assert out.stems_dry[..., inside].abs().max() == 0.0
-        assert out.crowd[..., inside].abs().max() > 1e-4
+        for start, end in params["gaps"]:
+            inside = slice(int(np.ceil(start * RATE)), int(end * RATE))
+            assert end - start > 0.5
+            assert out.stems_dry[..., inside].abs().max() == 0.0
+            assert out.crowd[..., inside].abs().max() > 1e-4
     shares = [bool(CaptureChain(bank).from_seed(s, N)["gaps"]) for s in range(300)]
     assert 0.25 < np.mean(shares) < 0.45
+    long = [gaps.sample(np.random.default_rng(s), 10.0)[0] for s in range(200)]
+    begins, ends = np.mean([g[0][0] == 0.0 for g in long]), np.mean([g[-1][1] == 10.0 for g in long])
+    assert begins > 0.35 and ends > 0.35 and all(sum(b - a for a, b in g) <= 5.0 for g in long)
 
 
 def test_snr_asked_is_snr_measured():
@@ -130,7 +150,7 @@ def test_snr_asked_is_snr_measured():
     for asked in (15.0, 5.0, -3.0):
         params = chain.sample(np.random.default_rng(5), N, severity=0.5)
         params["crowd"]["snr_db"] = asked
-        params["handling"].update(events=[], wind_db=-120.0)
+        params["handling"].update(events=[], wind_db=-120.0, pockets=[])
         params["capsule"]["noise_db"] = 80.0
         # A constant gain: the ratio is set at the capsule, a gain that follows the sum would weight it over time.
         params["agc"]["active"] = False
@@ -146,6 +166,103 @@ def test_severity_orders_the_captures():
         drr.append(np.mean([p["venue"]["drr_db"] for p in drawn]))
     assert np.all(np.diff(snr) < -3) and np.all(np.diff(drr) < -2)
     assert snr[0] > 15 and snr[-1] < 0
+
+
+def test_with_severity_moves_the_knob_and_keeps_the_rest(bank):
+    chain = CaptureChain(bank, ChainConfig(gap_share=0.6, codecs=False))
+    harder = chain.with_severity(0.8, 0.9)
+    drawn = [harder.from_seed(s, N) for s in range(20)]
+    assert all(0.8 <= p["severity"] <= 0.9 for p in drawn)
+    assert harder.bank is bank and harder.config.gap_share == 0.6 and chain.config.severity == (0.0, 1.0)
+    with pytest.raises(UserError, match="severity"):
+        chain.with_severity(0.5, 1.5)
+
+
+def test_clipping_and_overload_come_with_severity():
+    """None near the stage, some captures at full scale and at the capsule's limit under a screaming crowd."""
+    found = {}
+    for severity in (0.15, 0.95):
+        chain = CaptureChain(Bank(), ChainConfig(codecs=False, moving_share=0.0)).with_severity(severity, severity)
+        found[severity] = [chain.apply(music(RATE), [chain.from_seed(s, RATE)]).measures[0] for s in range(12)]
+    share = lambda s, key: np.mean([m[key] > 1e-4 for m in found[s]])  # noqa: E731
+    for key in ("clip_ratio", "overload_ratio"):
+        assert share(0.15, key) <= 0.1 and 0.15 < share(0.95, key) < 0.95
+        assert np.mean([m[key] for m in found[0.95]]) < 0.04
+    assert any(m["agc_range_db"] > 2.0 for m in found[0.95])
+
+
+def test_every_stage_survives_json(bank):
+    """Parameters are plain numbers, strings and lists: back from JSON they are equal, of the same types."""
+    chain = CaptureChain(bank, ChainConfig(measured_share=0.5, pocket_share=1.0, gap_share=1.0))
+    builders = {
+        "stage": lambda d: stage.StageParams(**d),
+        "venue": lambda d: venue.VenueParams(**d),
+        "crowd": crowd.CrowdParams.from_dict,
+        "handling": handling.HandlingParams.from_dict,
+        "capsule": lambda d: capsule.CapsuleParams(**d),
+        "agc": lambda d: agc.AgcParams(**d),
+        "converter": lambda d: converter.ConverterParams(**d),
+        "codec": codec.CodecParams.from_dict,
+    }
+    for seed in range(20):
+        params = chain.from_seed(seed, 5 * RATE)
+        back = json.loads(json.dumps(params))
+        for name, build in builders.items():
+            one, two = build(params[name]), build(back[name])
+            assert one == two and json.dumps(asdict(two)) == json.dumps(params[name]), name
+
+
+class _NoFloat64(TorchDispatchMode):
+    """Fails on any operation that takes or makes a float64 tensor, which Apple's GPUs lack."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        wide = {torch.float64, torch.complex128}
+        for leaf in tree_leaves((args, kwargs, out)):
+            assert not (isinstance(leaf, torch.Tensor) and leaf.dtype in wide), f"{func} has float64"
+        return out
+
+
+def test_no_float64_tensors_anywhere(bank):
+    config = ChainConfig(measured_share=0.5, moving_share=1.0, suppressor_share=1.0, pocket_share=1.0)
+    chain = CaptureChain(bank, config)
+    for seed in range(5):
+        params = chain.from_seed(seed, RATE)
+        with _NoFloat64():
+            chain.apply(music(RATE), [params])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_devices_agree(bank):
+    chain = CaptureChain(bank, ChainConfig(codecs=False, suppressor_share=0.0))
+    for seed in range(4):
+        params = chain.from_seed(seed, N)
+        here, there = chain.apply(music(), [params]), chain.apply(music().cuda(), [params])
+        assert there.capture.device.type == "cuda"
+        assert (here.capture - there.capture.cpu()).abs().max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # 150 captures and their encoders
+def test_fifty_examples_have_the_same_bytes_again_and_in_a_batch(bank):
+    n = RATE // 2
+    chain = CaptureChain(bank, ChainConfig(measured_share=0.5))
+    stems = torch.cat([music(n, seed) for seed in range(50)])
+    params = [chain.from_seed(seed, n) for seed in range(50)]
+    fields = ("capture", "stems_wet", "crowd", "handling", "distortion", "stems_early", "stems_dry")
+    digest = lambda out, i: hashlib.sha256(  # noqa: E731
+        b"".join(getattr(out, name)[i].contiguous().numpy().tobytes() for name in fields)
+    ).hexdigest()
+    alone = [chain.apply(stems[i : i + 1], params[i : i + 1]) for i in range(50)]
+    first = [digest(out, 0) for out in alone]
+    rebuilt = CaptureChain(bank, ChainConfig())
+    again = [digest(rebuilt.apply(stems[i : i + 1], [json.loads(json.dumps(params[i]))]), 0) for i in range(50)]
+    assert first == again and len(set(first)) == 50
+    for start in range(0, 50, 8):
+        batch = chain.apply(stems[start : start + 8], params[start : start + 8])
+        for i, one in enumerate(alone[start : start + 8]):
+            worst = max((getattr(batch, name)[i] - getattr(one, name)[0]).abs().max().item() for name in fields)
+            assert worst < 1e-5
 
 
 def test_silent_stems_stay_silent_under_a_crowd():

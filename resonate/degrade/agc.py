@@ -1,7 +1,8 @@
 """The phone's automatic gain control and noise suppressor.
 
 The AGC follows the whole sum, so a scream ducks the music too: fast attack, hold, then a release of a few dB
-per second, at a control rate of 1 ms. The suppressor is a decision-free spectral subtraction with a tracked
+per second, at a control rate of 1 ms (a compressor without a static curve: Giannoulis, Massberg & Reiss, JAES 60(6),
+2012). The suppressor is a decision-free spectral subtraction with a tracked
 noise floor, as phones run it for speech (Martin, IEEE TSAP 9, 2001, for the minimum statistics); it treats
 sustained music as noise.
 """
@@ -20,10 +21,11 @@ from resonate.degrade.filters import HOP
 
 @dataclass(frozen=True)
 class AgcParams:
-    """target_db: RMS level in dBFS the loudness settles at (also the fixed level when active is false).
+    """target_db: RMS level in dBFS (-28..-15) the loudness settles at; also the fixed level when active is false.
 
-    range_db: largest change either way; attack_ms, hold_ms; release_db_s; start_db: gain error at the start.
-    suppressor_db: deepest attenuation of the suppressor, 0 = off; suppressor_bias: overestimation of the noise.
+    range_db: largest change either way (6..20); attack_ms (5..60), hold_ms (50..1000), release_db_s (2..20 dB/s);
+    start_db: gain error at the start (normal, 4 dB). suppressor_db: deepest attenuation of the suppressor (4..14,
+    0 = off); suppressor_bias: overestimation of the noise (1..2.5).
     """
 
     active: bool
@@ -41,8 +43,8 @@ def sample(rng: np.random.Generator, severity: float, suppressor_share: float = 
     """Draw gain control and suppressor; severity in [0, 1] drives the converter hotter."""
     suppressed = rng.uniform() < suppressor_share * (0.5 + severity)
     return AgcParams(
-        active=bool(rng.uniform() < 0.7),
-        target_db=float(rng.uniform(-26.0, -16.0 + 6.0 * severity)),
+        active=bool(rng.uniform() < 0.8),
+        target_db=float(rng.uniform(-28.0, -18.0 + 3.0 * severity)),
         range_db=float(rng.uniform(6.0, 20.0)),
         attack_ms=float(rng.uniform(5.0, 60.0)),
         hold_ms=float(rng.uniform(50.0, 1000.0)),

@@ -21,7 +21,7 @@ SPLITS = ("train", "valid", "test", "all")
 
 @dataclass(frozen=True)
 class BankItem:
-    """One recording: its name (path inside the bank) is what parameters store."""
+    """One recording: its name (path inside the bank) is what parameters store; note: what it holds, in words."""
 
     name: str
     kind: str
@@ -29,6 +29,7 @@ class BankItem:
     group: str
     licence: str
     path: Path
+    note: str = ""
 
 
 @dataclass
@@ -60,14 +61,18 @@ class Bank:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
         return [item for item in self.entries if item.kind == kind]
 
+    def item(self, name: str) -> BankItem:
+        """The item of a name. Raises UserError for a name that is not in the bank."""
+        match = next((entry for entry in self.entries if entry.name == name), None)
+        if match is None:
+            raise UserError(f"The bank holds no {name!r}: load the bank these parameters were drawn from.")
+        return match
+
     def audio(self, item: BankItem | str) -> np.ndarray:
         """(channels, time) float32 at 44.1 kHz. Raises UserError for a name that is not in the bank."""
         name = item if isinstance(item, str) else item.name
         if name not in self._audio:
-            match = next((entry for entry in self.entries if entry.name == name), None)
-            if match is None:
-                raise UserError(f"The bank holds no {name!r}: load the bank these parameters were drawn from.")
-            self._audio[name] = _read(match.path)
+            self._audio[name] = _read(self.item(name).path)
         return self._audio[name]
 
 
@@ -83,7 +88,8 @@ def _read_table(root: Path) -> list[BankItem]:
                 raise UserError(f"{table} gives {row['file']} the unknown kind {row['kind']!r}.")
             if not path.is_file():
                 raise UserError(f"{table} names {row['file']}, which does not exist.")
-            items.append(BankItem(row["file"], row["kind"], row["split"], row["group"], row["licence"], path))
+            names = (row["file"], row["kind"], row["split"], row["group"], row["licence"])
+            items.append(BankItem(*names, path, row.get("note") or ""))
     return items
 
 

@@ -18,10 +18,12 @@ from resonate.degrade.bank import Bank
 
 @dataclass(frozen=True)
 class CapsuleParams:
-    """capsules: 1 (dual mono) or 2. device: bank item or "". low_hz/high_hz: -3 dB points of the band.
+    """capsules: 1 (dual mono) or 2. device: bank item whose response is used, or "".
 
-    overload_db: where the soft clip begins to bend, over the music's RMS; asymmetry: ratio of the negative to
-    the positive limit; noise_db: self-noise under the music's RMS; mismatch_db: between the capsules, per octave.
+    low_hz (70..200), high_hz (5500..16000): -3 dB points of the band, Butterworth slopes of order low_order (1..3) and
+    high_order (1..4); colour_db (-6..6) at COLOUR_HZ; mismatch_db (about +-1): between two capsules, likewise.
+    overload_db: limit of the soft clip over the music's RMS (11..30), asymmetry (0.6..1): ratio of the negative to the
+    positive limit; noise_db: self-noise under the music's RMS (33..65). seed: of the noise.
     """
 
     capsules: int
@@ -54,7 +56,7 @@ def sample(
         high_order=int(rng.integers(1, 5)),
         colour_db=[float(v) for v in rng.normal(0, 2.0, len(COLOUR_HZ)).clip(-6, 6)],
         mismatch_db=[float(v) for v in rng.normal(0, 0.5, len(COLOUR_HZ))],
-        overload_db=float(rng.uniform(16.0 - 7.0 * severity, 28.0 - 8.0 * severity)),
+        overload_db=float(rng.uniform(17.0 - 6.0 * severity, 30.0 - 6.0 * severity)),
         asymmetry=float(rng.uniform(0.6, 1.0)),
         noise_db=float(rng.uniform(45.0 - 12.0 * severity, 65.0 - 10.0 * severity)),
         seed=int(rng.integers(2**31)),
@@ -94,6 +96,12 @@ def overload(x: Tensor, params: CapsuleParams, music_rms: float) -> Tensor:
     """Asymmetric soft clip of the sum (2, T): linear up to half the limit, then bending into it."""
     limit = music_rms * 10 ** (params.overload_db / 20)
     return torch.where(x > 0, _bend(x, limit), _bend(x, limit * params.asymmetry))
+
+
+def overload_ratio(x: Tensor, params: CapsuleParams, music_rms: float) -> float:
+    """Share of the samples of (2, T) beyond the limit, which are bent by more than 1 dB."""
+    limit = music_rms * 10 ** (params.overload_db / 20)
+    return float(((x > limit) | (x < -limit * params.asymmetry)).float().mean())
 
 
 def self_noise(params: CapsuleParams, n_samples: int, music_rms: float) -> np.ndarray:

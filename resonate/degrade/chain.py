@@ -6,19 +6,35 @@ numbers that survive JSON), then applied as a pure function of stems, parameters
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resonate import RATE, STEMS
-from resonate.degrade import agc, capsule, codec, converter, crowd, filters, handling, measures, stage, venue
+from resonate.degrade import (
+    agc,
+    capsule,
+    codec,
+    converter,
+    crowd,
+    filters,
+    gaps,
+    handling,
+    measures,
+    programme,
+    scene,
+    stage,
+    venue,
+)
 from resonate.degrade.bank import KINDS, Bank
 from resonate.errors import UserError
 
 #: RMS of the music at the capsule, and of stems_dry and stems_early as a mix: -20 dBFS while music plays.
 MUSIC_RMS = 0.1
+#: What neighbours are less reverberant than the field, in dB.
+NEARER_DB = 9.0
 
 
 @dataclass  # not frozen: Hydra cannot merge a list into a frozen structured config
@@ -26,6 +42,7 @@ class ChainConfig:
     """What may happen. Shares are probabilities in [0, 1].
 
     severity: (low, high) within [0, 1], drawn uniformly per example: 0 = near and clean, 1 = far, loud crowd.
+    gap_share: captures that begin or end with, or hold, music-free crowd. pocket_share: phones put away for a while.
     simulated_share/simulated_rooms: rooms by pyroomacoustics and the size of their pool per venue.
     """
 
@@ -38,6 +55,7 @@ class ChainConfig:
     sing_along_share: float = 0.3
     stereo_share: float = 0.5
     suppressor_share: float = 0.2
+    pocket_share: float = 0.04
     codec_chain_share: float = 0.25
     codecs: bool = True
 
@@ -75,6 +93,13 @@ class CaptureChain:
         self.bank = bank
         self.config = config or ChainConfig()
 
+    def with_severity(self, low: float, high: float) -> "CaptureChain":
+        """The same chain and bank at severities in [low, high]: what a curriculum sets as training goes on.
+
+        Raises UserError unless 0 <= low <= high <= 1.
+        """
+        return CaptureChain(self.bank, replace(self.config, severity=(float(low), float(high))))
+
     def sample(self, rng: np.random.Generator, n_samples: int, severity: float | None = None) -> dict:
         """Parameters for a capture of n_samples at 44.1 kHz: nested dicts of plain values (JSON-able)."""
         config, seconds = self.config, n_samples / RATE
@@ -84,30 +109,34 @@ class CaptureChain:
         place = venue.sample(
             rng,
             severity,
-            names["rooms"],
+            self.bank.items("rooms"),
             config.measured_share,
             config.simulated_share,
             config.simulated_rooms,
             config.moving_share,
         )
         phone = capsule.sample(rng, severity, names["devices"], config.stereo_share)
-        adc = converter.sample(rng, severity)
+        control = agc.sample(rng, severity, config.suppressor_share)
+        adc = converter.sample(rng, severity, control.target_db)
         saved = codec.sample(rng, severity, adc.rate, phone.capsules, config.codec_chain_share)
-        gaps, fades = _sample_gaps(rng, seconds) if rng.uniform() < config.gap_share else ([], [])
+        silent, fades = gaps.sample(rng, seconds) if rng.uniform() < config.gap_share else ([], [])
+        labels = {item.name: crowd.label(item.name, item.group, item.note) for item in self.bank.items("crowd")}
+        people = crowd.sample(rng, severity, seconds, labels, config.sing_along_share, silent)
+        touch = handling.sample(
+            rng, severity, seconds, place.venue == "open_air", names["handling"], config.pocket_share
+        )
         return {
             "rate": RATE,
             "n_samples": n_samples,
             "severity": severity,
-            "gaps": gaps,
+            "gaps": silent,
             "fades": fades,
             "stage": asdict(stage.sample(rng, severity)),
             "venue": asdict(place),
-            "crowd": asdict(crowd.sample(rng, severity, seconds, names["crowd"], config.sing_along_share)),
-            "handling": asdict(
-                handling.sample(rng, severity, seconds, place.venue == "open_air", names["handling"])
-            ),
+            "crowd": asdict(people),
+            "handling": asdict(touch),
             "capsule": asdict(phone),
-            "agc": asdict(agc.sample(rng, severity, config.suppressor_share)),
+            "agc": asdict(control),
             "converter": asdict(adc),
             "codec": asdict(saved if config.codecs else codec.CodecParams([])),
         }
@@ -142,7 +171,7 @@ class CaptureChain:
         touch = handling.HandlingParams.from_dict(values["handling"])
 
         # 1, 2: desk, PA, room and capsule response (one linear filter from speakers to capsules)
-        mute = mute_curve(values["gaps"], values["fades"], n)
+        mute = gaps.mute_curve(values["gaps"], values["fades"], n)
         dry = stage.balance(stems, pa) * torch.from_numpy(mute).to(device)
         dry = _normalise(dry)
         fed = stage.apply(dry, pa)
@@ -152,19 +181,23 @@ class CaptureChain:
         wet, early = _normalise(wet), _normalise(early)
 
         # 3, 4: crowd in the same room, handling at the phone, both through the capsule
-        vocals = dry[STEMS.index("vocals")].mean(dim=0).cpu().numpy()
-        people_at = crowd.apply(people, n, vocals, mute, self.bank)
+        mono = dry.mean(dim=1).cpu().numpy()
+        heard = programme.analyse(mono.sum(axis=0), mute)
+        near, field_bus = scene.render(people, heard, mono[STEMS.index("vocals")], self.bank)
         noise = handling.apply(touch, n, MUSIC_RMS, self.bank)
-        around = self._around(people_at, noise, response, people, mic, phone, device)
+        around = self._around(near, field_bus, noise, response, people, mic, phone, device)
         crowd_wet = around[0] * _crowd_gain(around[0], mute, people.snr_db)
         own = around[1] + torch.from_numpy(capsule.self_noise(phone, n, MUSIC_RMS)).to(device)
-        tracks = torch.cat([wet, crowd_wet[None], own[None], torch.zeros_like(own)[None]])
+        heard_through = handling.muffle(torch.cat([wet, crowd_wet[None]]), touch)
+        tracks = torch.cat([heard_through, own[None], torch.zeros_like(own)[None]])
 
         # 5 to 8: overload, AGC and suppressor, converter, codec
         total = tracks.sum(dim=0)
         tracks[6] += capsule.overload(total, phone, MUSIC_RMS) - total
+        overloaded = capsule.overload_ratio(total, phone, MUSIC_RMS)
         control = agc.AgcParams(**values["agc"])
-        tracks = tracks * agc.gain(tracks.sum(dim=0), control, MUSIC_RMS)
+        level = agc.gain(tracks.sum(dim=0), control, MUSIC_RMS)
+        tracks = tracks * level
         total = tracks.sum(dim=0)
         tracks[6] += agc.suppress(total, control) - total
         adc = converter.ConverterParams(**values["converter"])
@@ -177,6 +210,7 @@ class CaptureChain:
             capture = capture.mean(dim=0, keepdim=True).expand(2, -1).contiguous()
         tracks[6] = capture - tracks[:6].sum(dim=0)
         figures = measures.measure(capture, tracks, loud, mute, response, values)
+        figures |= {"overload_ratio": overloaded, "agc_range_db": measures.range_db(level)}
         return (capture, tracks[:4], tracks[4], tracks[5], tracks[6], early, dry), figures
 
     def _through_room(
@@ -191,20 +225,19 @@ class CaptureChain:
     ) -> tuple[Tensor, Tensor]:
         colour = filters.fold(stage.response(pa), mic)
         # The limiter's gain is a property of the programme, so `fed` and `dry` need a transform each.
-        wet = venue.apply(fed, [_capsules(filters.fold(response.kernel, colour), phone)])[0]
-        early = venue.apply(dry, [_capsules(response.early, phone)])[0]
-        if place.moves:
-            other = venue.response(venue.elsewhere(place), pa, self.bank)
-            there = venue.apply(fed, [_capsules(filters.fold(other.kernel, colour), phone)])[0]
-            there_early = venue.apply(dry, [_capsules(other.early, phone)])[0]
-            t = torch.linspace(0, 1, fed.shape[-1], device=fed.device)
-            way = ((t - place.move_start) / max(place.move_end - place.move_start, 1e-3)).clamp(0, 1)
-            wet, early = wet + way * (there - wet), early + way * (there_early - early)
+        legs = [response, *(venue.response(there, pa, self.bank) for there in venue.route(place)[1:])]
+        shaped = [
+            [_capsules(filters.fold(part, colour), phone, leg) for part in (leg.kernel, leg.late)] for leg in legs
+        ]
+        wet = venue.through(fed, shaped, place)
+        first = [[_capsules(part, phone, leg) for part in (leg.early, leg.early_late)] for leg in legs]
+        early = venue.through(dry, first, place)
         return wet, early
 
     def _around(
         self,
-        people_at: np.ndarray,
+        near: np.ndarray,
+        field_bus: np.ndarray,
         noise: np.ndarray,
         response: venue.Response,
         people: crowd.CrowdParams,
@@ -212,45 +245,18 @@ class CaptureChain:
         phone: capsule.CapsuleParams,
         device: torch.device,
     ) -> Tensor:
-        """Crowd (through the room's diffuse tail too) and handling at the capsules: (2, 2, T)."""
+        """Crowd and handling at the capsules: (2, 2, T). The room's diffuse tail answers the field more than the
+        neighbours; the hand touches the phone itself."""
         tail = np.stack([response.late[0, 0], response.late[1, 1]])
-        tail = tail / np.sqrt(np.square(tail).sum(axis=-1, keepdims=True) + 1e-12)
-        room = tail * np.float32(10 ** (people.reverb_db / 20))
-        room[:, filters.LEAD] += 1.0
-        kernel = filters.fold(room.astype(np.float32), mic)
-        diffuse = filters.convolve(torch.from_numpy(people_at[None]).to(device), [kernel])[0]
-        if np.any(noise):
-            touched = filters.convolve(torch.from_numpy(noise[None]).to(device), [mic], lead=0)[0]
-        else:
-            touched = torch.zeros_like(diffuse)
-        around = torch.cat([diffuse, touched])
+        tail = filters.fold(tail / np.sqrt(np.square(tail).sum(axis=-1, keepdims=True) + 1e-12), mic)
+        direct = np.zeros((2, filters.LEAD + 1), np.float32)
+        direct[:, filters.LEAD] = 1.0
+        wet = 10 ** (people.reverb_db / 20)
+        sends = np.stack([near + field_bus, field_bus + np.float32(10 ** (-NEARER_DB / 20)) * near, noise])
+        kernels = [filters.fold(direct, mic), tail * np.float32(wet), mic]
+        heard = filters.convolve_each(torch.from_numpy(sends).to(device), kernels, [filters.LEAD, filters.LEAD, 0])
+        around = torch.stack([heard[0] + heard[1], heard[2]])
         return around[:, :1].expand(-1, 2, -1).clone() if phone.capsules == 1 else around
-
-
-def mute_curve(gaps: list, fades: list, n_samples: int) -> np.ndarray:
-    """(n_samples,) float32: 0 inside the gaps [start, end] in s, 1 elsewhere, raised-cosine fades of `fades`
-    [before, after] in s outside them."""
-    mute = np.ones(n_samples, np.float32)
-    t = np.arange(n_samples) / RATE
-    for (start, end), (before, after) in zip(gaps, fades, strict=True):
-        down = np.clip((start - t) / max(before, 1e-4), 0.0, 1.0)
-        up = np.clip((t - end) / max(after, 1e-4), 0.0, 1.0)
-        mute *= (0.5 - 0.5 * np.cos(np.pi * np.maximum(down, up))).astype(np.float32)
-    return mute
-
-
-def _sample_gaps(rng: np.random.Generator, seconds: float) -> tuple[list, list]:
-    """One stretch without music: at the beginning, at the end or in between; at most half of the capture."""
-    length = float(min(rng.uniform(0.8, 4.0), 0.5 * seconds))
-    kind = str(rng.choice(["begin", "end", "gap"]))
-    if kind == "begin":
-        span, fade = [0.0, length], [0.0, float(rng.uniform(0.005, 0.1))]
-    elif kind == "end":
-        span, fade = [seconds - length, seconds], [float(rng.choice([0.02, rng.uniform(0.1, 1.0)])), 0.0]
-    else:
-        start = float(rng.uniform(0.1 * seconds, 0.9 * seconds - length))
-        span, fade = [start, start + length], [float(rng.uniform(0.01, 0.6)), float(rng.uniform(0.005, 0.1))]
-    return [span], [fade]
 
 
 def _normalise(stems: Tensor) -> Tensor:
@@ -259,9 +265,9 @@ def _normalise(stems: Tensor) -> Tensor:
     return stems * min(MUSIC_RMS / rms, 100.0) if rms > 0 else stems
 
 
-def _capsules(kernel: np.ndarray, phone: capsule.CapsuleParams) -> np.ndarray:
-    """A phone with one capsule hears the same in both channels."""
-    return kernel[:, [0, 0]] if phone.capsules == 1 else kernel
+def _capsules(kernel: np.ndarray, phone: capsule.CapsuleParams, heard: venue.Response) -> np.ndarray:
+    """A phone with one capsule hears the same in both channels: what arrives without delay."""
+    return kernel[:, [heard.nearest, heard.nearest]] if phone.capsules == 1 else kernel
 
 
 def _crowd_gain(people: Tensor, mute: np.ndarray, snr_db: float) -> float:

@@ -1,7 +1,9 @@
 """The converter: high-pass, hard clip at full scale, and the band of the recording's sample rate.
 
-High-pass and anti-aliasing are linear and act on each component; the clip acts on the sum. The sample rate
-itself is changed in the codec stage, which encodes at `rate`; here its band limit is applied.
+A gain control that is slow, capped or off lets a loud show run into full scale: a share of recordings that grows with
+severity is driven that far. Anti-aliasing filters pass up to 0.46 of the rate (Zolzer, Digital Audio Signal
+Processing, ch. 3). High-pass and anti-aliasing are linear and act on each component; the clip acts on the sum. The
+sample rate itself is changed in the codec stage, which encodes at `rate`; here its band limit is applied.
 """
 
 from dataclasses import dataclass
@@ -15,25 +17,33 @@ from resonate.degrade import filters
 
 RATES = {48000: 0.5, 44100: 0.25, 32000: 0.05, 24000: 0.05, 22050: 0.05, 16000: 0.07, 8000: 0.03}
 
+#: Level in dBFS of the music in a recording that is driven too hot: its peaks lie 8 to 15 dB higher.
+HOT_DB = (-17.0, -9.0)
+
 
 @dataclass(frozen=True)
 class ConverterParams:
-    """rate: sample rate of the recording in Hz; highpass_hz (0 = none, second order); drive_db: extra gain
-    in front of the converter."""
+    """rate: sample rate of the recording in Hz (a key of RATES); highpass_hz (20..120, 0 = none, second order);
+    drive_db: extra gain in front of the converter (0..20)."""
 
     rate: int
     highpass_hz: float
     drive_db: float
 
 
-def sample(rng: np.random.Generator, severity: float) -> ConverterParams:
-    """Draw a converter; low rates and hot levels come with severity in [0, 1]."""
+def sample(rng: np.random.Generator, severity: float, target_db: float = -20.0) -> ConverterParams:
+    """Draw a converter; low rates and hot levels come with severity in [0, 1].
+
+    Args: target_db: level in dBFS at which the gain control hands the music over.
+    """
     rates = list(RATES)
     weights = np.array([RATES[r] * (1.0 if r >= 44100 else 0.3 + 1.4 * severity) for r in rates])
+    hot = rng.uniform() < 0.02 + 0.45 * severity**2
+    level = rng.uniform(HOT_DB[0], HOT_DB[1]) if hot else target_db + rng.normal(-3.0, 2.0)
     return ConverterParams(
         rate=int(rng.choice(rates, p=weights / weights.sum())),
         highpass_hz=float(rng.uniform(20.0, 120.0)) if rng.uniform() < 0.3 else 0.0,
-        drive_db=float(max(0.0, rng.normal(-3.0 + 8.0 * severity, 3.0))),
+        drive_db=float(max(0.0, level - target_db)),
     )
 
 

@@ -48,6 +48,14 @@ def band_edges(low_hz: float, low_order: int, high_hz: float, high_order: int) -
     return freqs, -10.0 * np.log10(power)
 
 
+def resonance(centre_hz: float, q: float, rate: int = RATE) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (b, a) of a band-pass biquad with 0 dB at its centre (Bristow-Johnson, audio EQ cookbook)."""
+    w = 2 * np.pi * centre_hz / rate
+    alpha = np.sin(w) / (2 * q)
+    a0 = 1 + alpha
+    return np.array([alpha, 0.0, -alpha]) / a0, np.array([1.0, -2 * np.cos(w) / a0, (1 - alpha) / a0])
+
+
 def fold(kernel: np.ndarray, fir: np.ndarray) -> np.ndarray:
     """kernel (..., L) convolved with fir (..., taps) (broadcast): (..., L + taps - 1) float32."""
     length = kernel.shape[-1] + fir.shape[-1] - 1
@@ -79,6 +87,21 @@ def convolve(x: Tensor, kernels: Sequence[np.ndarray], lead: int = LEAD) -> list
             y = spectrum * response
         out.append(torch.fft.irfft(y, n)[..., lead : lead + t])
     return out
+
+
+def convolve_each(x: Tensor, kernels: Sequence[np.ndarray], leads: Sequence[int]) -> Tensor:
+    """Every track with a filter of its own, in one transform.
+
+    Args: x (K, 2, T); kernels: K arrays (2, L), one filter per channel; leads: samples that each result loses at its
+    start. Returns (K, 2, T).
+    """
+    t = x.shape[-1]
+    n = next_fast_len(t + max(k.shape[-1] for k in kernels), real=True)
+    together = np.zeros((len(kernels), 2, max(k.shape[-1] for k in kernels)), np.float32)
+    for row, kernel in zip(together, kernels, strict=True):
+        row[:, : kernel.shape[-1]] = kernel
+    y = torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(torch.from_numpy(together).to(x.device), n), n)
+    return torch.stack([row[:, lead : lead + t] for row, lead in zip(y, leads, strict=True)])
 
 
 def block_power(x: Tensor) -> np.ndarray:

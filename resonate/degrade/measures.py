@@ -19,6 +19,7 @@ def measure(
     snr_db: music over crowd + handling while music plays; snr_total_db: over these and the distortion.
     clip_ratio: share of samples beyond full scale before the clip. bandwidth_hz: highest and low_hz lowest frequency
     at which the captured music's third-octave level is within 30 dB of its highest.
+    The chain adds overload_ratio (see `capsule.overload_ratio`) and agc_range_db, how far the gain control moved.
     drr_db, c80_db, rt60_s: measured on the response. gaps_wet: gaps less the time the room takes to decay by 30 dB.
     """
     playing = torch.from_numpy(mute > 0.5).to(capture.device)
@@ -42,6 +43,11 @@ def measure(
             if end - start > 0.5 * response.rt60_s
         ],
     }
+
+
+def range_db(gain: Tensor) -> float:
+    """Between the largest and the smallest value of a gain (T,), in dB."""
+    return float(20 * math.log10(max(float(gain.max()), 1e-9) / max(float(gain.min()), 1e-9)))
 
 
 def band(x: Tensor, floor_db: float = 30.0) -> tuple[float, float]:

@@ -1,9 +1,12 @@
 """Stage and PA: stem balance, system limiter, speaker response, directivity.
 
-The limiter acts on the whole programme and moves all stems alike; the speakers' response is a linear
-filter behind it. Directivity: a speaker is omnidirectional at low and directional at high frequencies,
-so the room is excited with less treble than the crowd in front of it hears
-(Toole, Sound Reproduction, 2008, ch. 4; direct gain of 5 to 10 dB over an omnidirectional source).
+The limiter acts on the whole programme and moves all stems alike; the speakers' response is a linear filter behind it.
+It looks 2 ms ahead and holds a brick-wall ceiling (McNally, Dynamic Range Control of Digital Audio Signals, JAES 32,
+1984), which is what a system processor does to spare the drivers. The response is bass-heavy, as live systems are tuned
+(McCarthy, Sound Systems: Design and Optimization, 3rd ed. 2016), and falls off at both ends, as horns and
+boxes do. Directivity: a speaker is omnidirectional at low and directional at high frequencies, so the room is excited
+with less treble than the crowd in front of it hears (Toole, Sound Reproduction, 2008, ch. 4: directivity index of 5 to
+10 dB above 1 kHz, near 0 dB below 100 Hz). How many speakers there are is the venue's business (`venue.py`).
 """
 
 from dataclasses import dataclass
@@ -15,12 +18,16 @@ from torch import Tensor
 from resonate import RATE
 from resonate.degrade import filters
 
+#: Corners of the directivity's shelf in Hz.
+SHELF_HZ = [60.0, 250.0, 2000.0, 12000.0]
+
 
 @dataclass(frozen=True)
 class StageParams:
     """balance_db: per stem, dB. width: 0 = mono PA, 1 = stereo as mixed. eq_*: speaker response.
 
-    threshold_db: limiter threshold over the music's RMS, dB. release_ms. directivity_db: 5..10 dB.
+    threshold_db: limiter threshold over the music's RMS, 8..20 dB. release_ms: 60..300. directivity_db: index of the
+    speakers above 2 kHz, 5..10 dB.
     """
 
     balance_db: list[float]
@@ -78,10 +85,22 @@ def response(params: StageParams) -> np.ndarray:
     return filters.minimum_phase(params.eq_hz, params.eq_db)
 
 
+def room_shelf(params: StageParams) -> np.ndarray:
+    """What the room gets less of than the crowd in front of the speakers: minimum-phase shelf, (256,) float32.
+
+    Low frequencies leave the speaker in all directions, so the room misses only the treble.
+    """
+    return filters.minimum_phase(SHELF_HZ, [0.0, 0.0, -params.directivity_db, -params.directivity_db], 256)
+
+
 def _limit(over_db: np.ndarray, release_ms: float) -> np.ndarray:
-    """Gain in dB per control period: looks 2 ms ahead, recovers exponentially."""
-    wanted = -np.maximum(over_db, 0.0)
-    ahead = np.minimum.reduce([wanted, np.append(wanted[1:], 0.0), np.append(wanted[2:], [0.0, 0.0])])
+    """Gain in dB per control period: looks 2 ms ahead, recovers exponentially.
+
+    The gain between the centres of two periods is interpolated, so the ceiling holds only when a loud period's
+    neighbours on both sides are as low as it needs.
+    """
+    wanted = np.pad(-np.maximum(over_db, 0.0), (1, 2))
+    ahead = np.minimum.reduce([wanted[:-3], wanted[1:-2], wanted[2:-1], wanted[3:]])
     keep = float(np.exp(-filters.HOP / RATE / (release_ms * 1e-3)))
     gain, out = 0.0, []
     for target in ahead.tolist():

@@ -1,29 +1,50 @@
-"""The venue: responses from two PA speakers to two capsules, at the direct-to-reverberant ratio asked for.
+"""The venue: responses from the PA's speakers to two capsules, at the direct-to-reverberant ratio and C80 asked for.
 
-Three sources of responses: `synthetic` (image sources for the first reflections, then a diffuse tail whose
-decay depends on frequency; milliseconds to make), `simulated` (pyroomacoustics, `simulated.py`) and
-`measured` (the bank). DRR counts as direct what arrives within 2.5 ms of the direct sound (ISO 3382 /
-Naylor & Gaubitch 2010), summed over speakers and capsules. Air absorption after ISO 9613-1 (20 C, 50 %).
+Three sources of responses: `synthetic` (image sources for the first reflections, then a diffuse tail whose decay
+depends on frequency; milliseconds to make), `simulated` (pyroomacoustics: a room bank made by `rooms.py`, or made on
+the spot by `simulated.py`) and `measured` (the bank). Delay towers, where a venue has them, play the same left and
+right signals later and are part of the same response. How DRR, C80 and RT60 are measured and set: `acoustics.py`.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from resonate import RATE
-from resonate.degrade import filters, synthetic
-from resonate.degrade.bank import Bank
+from resonate.degrade import filters, roomfile, synthetic
+from resonate.degrade import stage as desk
+from resonate.degrade.acoustics import (
+    DIRECT,
+    EARLY,
+    air_db_per_m,
+    balance,
+    clarity_db,
+    decay_time,
+    drr_db,
+    likely_clarity_db,
+    onsets,
+    split,
+)
+from resonate.degrade.bank import Bank, BankItem
 from resonate.degrade.filters import LEAD
 from resonate.degrade.stage import StageParams
 
-DIRECT = int(0.0025 * RATE)
-EARLY = int(0.05 * RATE)
+__all__ = [
+    "DIRECT", "EARLY", "VENUES", "Response", "VenueParams", "apply", "clarity_db", "decay_time", "drr_db", "response",
+    "route", "sample", "split", "through",
+]  # fmt: skip
+
 LONGEST = int(2.5 * RATE)
 #: A measured response with a lower DRR than this gets a clean direct sound.
 UNCLEAR_DB = -10.0
+#: How the name of a file of the room bank ends; what comes before is venue_number.
+SIMULATED = ".npz"
 
-#: venue -> (RT60 range at 1 kHz in s, distance range in m, share of draws)
+#: venue -> (RT60 range at 1 kHz in s, distance range in m, share of draws). Clubs and halls for amplified music:
+#: Adelman-Larsen, Thompson & Gade, JASA 127, 2010; larger rooms: Adelman-Larsen, Rock and Pop Venues, 2014.
 VENUES = {
     "bar": ((0.35, 0.8), (3.0, 9.0), 0.2),
     "club": ((0.5, 1.2), (4.0, 15.0), 0.25),
@@ -32,16 +53,21 @@ VENUES = {
     "arena": ((1.8, 3.0), (20.0, 70.0), 0.15),
     "open_air": ((0.25, 0.7), (10.0, 60.0), 0.1),
 }
-AIR_HZ = [125.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0]
-AIR_DB_PER_M = [0.0004, 0.0027, 0.0047, 0.0099, 0.0297, 0.105, 0.32]
+#: Venues with delay towers, and the distance in m from which a listener hears one.
+TOWERS = {"arena": 35.0, "open_air": 25.0}
 
 
 @dataclass(frozen=True)
 class VenueParams:
-    """kind: synthetic | simulated | measured. room: bank item when measured, else "". rt60_s: at 1 kHz.
+    """One place in one venue.
 
-    distance_m: for air absorption and geometry. drr_db: asked for. moves: the phone goes from one place to
-    another during [move_start, move_end] (fractions of the capture).
+    kind: synthetic | simulated | measured. room: bank item where the response comes from a file, else "".
+    seed: of the room (its number when simulated without a file). rt60_s: at 1 kHz, 0.25..3; bass_ratio, treble_ratio:
+    RT60 at 60 Hz and 12 kHz over it (synthetic rooms obey these). distance_m: 3..70, from the stage.
+    drr_db: -5..12, obeyed by every kind; c80_db: obeyed as far as can be, None leaves the room's own.
+    tower_ms, tower_db: how much later and louder than the stage a delay tower arrives, 5..30 ms and -6..6 dB; 0 ms =
+    none. moves: the phone goes through `places` places, `walk_m` m apart in all, during [move_start, move_end]
+    (fractions of the capture); path: the measured rooms it goes to. place, walked_m: which of the places this is.
     """
 
     kind: str
@@ -56,80 +82,118 @@ class VenueParams:
     moves: bool
     move_start: float
     move_end: float
+    c80_db: float | None = None
+    tower_ms: float = 0.0
+    tower_db: float = 0.0
+    places: int = 2
+    walk_m: float = 2.0
+    path: list[str] = field(default_factory=list)
+    place: int = 0
+    walked_m: float = 0.0
 
 
 @dataclass(frozen=True)
 class Response:
     """kernel (2 speakers, 2 capsules, L), direct sound at index LEAD; early: its first 50 ms, in the same
-    place; late: the reverberant part alone. drr_db, c80_db and rt60_s are measured on the kernel."""
+    place; late: the reverberant part alone. nearest: the capsule that the sound reaches first. drr_db, c80_db and
+    rt60_s are measured on the kernel."""
 
     kernel: np.ndarray
     early: np.ndarray
     late: np.ndarray
+    nearest: int
     drr_db: float
     c80_db: float
     rt60_s: float
+
+    @property
+    def early_late(self) -> np.ndarray:
+        """The reverberant part of `early`."""
+        n = self.early.shape[-1]
+        return self.early - (self.kernel - self.late)[..., :n]
 
 
 def sample(
     rng: np.random.Generator,
     severity: float,
-    rooms: list[str] | None = None,
+    rooms: Sequence[BankItem] = (),
     measured_share: float = 0.3,
     simulated_share: float = 0.0,
     simulated_rooms: int = 24,
     moving_share: float = 0.15,
 ) -> VenueParams:
-    """Draw a venue; severity in [0, 1] moves the listener back: DRR from about +12 to -5 dB."""
+    """Draw a venue; severity in [0, 1] moves the listener back: DRR from about +12 to -5 dB.
+
+    rooms: the bank's. Simulated rooms come from a room bank among them, else from a pool of simulated_rooms per venue.
+    A phone moves in synthetic rooms, in those of a room bank, and in measured ones with several responses.
+    """
     names = list(VENUES)
     venue = str(rng.choice(names, p=[VENUES[n][2] for n in names]))
-    (rt_low, rt_high), (near, far), _ = VENUES[venue]
-    kind = "synthetic"
-    draw = rng.uniform()
-    room = str(rng.choice(rooms)) if rooms else ""
-    if rooms and draw < measured_share:
+    measured = [item for item in rooms if not item.name.endswith(SIMULATED)]
+    pool = [item for item in rooms if item.name.endswith(SIMULATED)]
+    kind, draw = "synthetic", rng.uniform()
+    if measured and draw < measured_share:
         kind = "measured"
     elif measured_share <= draw < measured_share + simulated_share:
         kind = "simulated"
-    seed = int(rng.integers(simulated_rooms)) if kind == "simulated" else int(rng.integers(2**31))
+    room, path = "", []
+    seed = int(rng.integers(2**31))
+    if kind == "measured":
+        item = measured[int(rng.integers(len(measured)))]
+        room = item.name
+        path = [str(n) for n in rng.permutation([i.name for i in measured if i.group == item.group and i != item])]
+    elif kind == "simulated" and pool:
+        inside = [item for item in pool if item.group.startswith(venue)] or pool
+        room = inside[int(rng.integers(len(inside)))].name
+    elif kind == "simulated":
+        seed %= simulated_rooms
+    (rt_low, rt_high), (near, far), _ = VENUES[venue]
     place = float(np.clip(severity + rng.normal(0.0, 0.15), 0.0, 1.0))
-    moves = bool(rng.uniform() < moving_share) and kind == "synthetic"
+    distance = near + (far - near) * place
     start = float(rng.uniform(0.0, 0.6))
+    rt60 = float(rng.uniform(rt_low, rt_high))
+    ratio = float(np.clip(12.0 - 17.0 * severity + rng.normal(0.0, 2.0), -5.0, 12.0))
+    walks = kind == "synthetic" or (kind == "simulated" and room != "") or len(path) > 0
+    tower = distance > TOWERS.get(venue, np.inf) and kind == "synthetic" and rng.uniform() < 0.6
     return VenueParams(
         kind=kind,
         venue=venue,
-        room=room if kind == "measured" else "",
+        room=room,
         seed=seed,
-        rt60_s=float(rng.uniform(rt_low, rt_high)),
+        rt60_s=rt60,
         bass_ratio=float(rng.uniform(0.9, 1.5)),
         treble_ratio=float(rng.uniform(0.35, 0.75)),
-        distance_m=float(near + (far - near) * place),
-        drr_db=float(np.clip(12.0 - 17.0 * severity + rng.normal(0.0, 2.0), -5.0, 12.0)),
-        moves=moves,
+        distance_m=float(distance),
+        drr_db=ratio,
+        moves=bool(rng.uniform() < moving_share) and walks,
         move_start=start,
         move_end=float(min(1.0, start + rng.uniform(0.2, 0.5))),
+        c80_db=float(likely_clarity_db(ratio, rt60) + rng.normal(0.0, 1.0)),
+        tower_ms=float(rng.uniform(5.0, 30.0)) if tower else 0.0,
+        tower_db=float(rng.uniform(-6.0, 6.0)) if tower else 0.0,
+        places=int(rng.integers(2, 4)),
+        walk_m=float(rng.uniform(0.5, 0.15 * distance + 1.5)),
+        path=path[:2],
+        # Places of a simulated room are in the order of their distance.
+        place=int(rng.integers(2)) + int(severity > 0.5) if kind == "simulated" else 0,
     )
 
 
 def response(params: VenueParams, stage: StageParams, bank: Bank) -> Response:
-    """The response at the DRR asked for, its first 50 ms scaled to energy 1 per speaker and capsule pair."""
-    if params.kind == "measured":
-        raw, onset = _measured(bank.audio(params.room), params.seed)
-    elif params.kind == "simulated":
-        from resonate.degrade import simulated  # pyroomacoustics is slow to import
+    """The response at the DRR and C80 asked for, its first 50 ms scaled to energy 1 per speaker and capsule pair.
 
-        raw, onset = simulated.room(params.venue, params.seed)
-    else:
-        raw, onset = synthetic.room(params)
+    Raises UserError for a room that the bank lacks or that cannot be read.
+    """
+    raw, onset = _raw(params, bank)
     direct, rest = split(raw, onset)
-    # Low frequencies leave the speaker in all directions: the room misses only the treble.
-    shelf = filters.minimum_phase([60, 250, 2000, 12000], [0, 0, -stage.directivity_db, -stage.directivity_db], 256)
-    air = filters.minimum_phase(AIR_HZ, -np.array(AIR_DB_PER_M) * params.distance_m, 256)
     length = raw.shape[-1]
-    shaped = filters.fold(direct + filters.fold(rest, shelf)[..., :length], air)[..., :length]
+    shaped = direct + filters.fold(rest, desk.room_shelf(stage))[..., :length]
+    if params.kind == "synthetic":
+        # Measured and simulated rooms have their air in them; a synthetic tail has its own.
+        air = filters.minimum_phase(synthetic.AIR_HZ, -air_db_per_m(synthetic.AIR_HZ) * params.distance_m, 256)
+        shaped = filters.fold(shaped, air)[..., :length]
     direct, rest = split(shaped, onset)
-    e_direct, e_rest = float(np.square(direct).sum()), float(np.square(rest).sum())
-    rest = rest * np.sqrt(e_direct / max(e_rest, 1e-12) / 10 ** (params.drr_db / 10))
+    rest = balance(direct, rest, onset, params.drr_db, params.c80_db)
     kernel = direct + rest
     fade = np.zeros(length, np.float32)
     fade[: LEAD + EARLY] = 1.0
@@ -140,21 +204,38 @@ def response(params: VenueParams, stage: StageParams, bank: Bank) -> Response:
         kernel=kernel,
         early=(kernel * fade)[..., : LEAD + EARLY],
         late=rest,
+        nearest=int(onset[..., 0].min(axis=0).argmin()),
         drr_db=drr_db(kernel, onset),
         c80_db=clarity_db(kernel, onset),
         rt60_s=decay_time(kernel[0, 0, LEAD:]),
     )
 
 
-def elsewhere(params: VenueParams) -> VenueParams:
-    """The place to which a moving phone goes: same room, other reflections, a little nearer or farther."""
-    rng = np.random.default_rng([params.seed, 1])
-    return replace(
-        params,
-        seed=params.seed ^ 0x5A5A5A,
-        distance_m=params.distance_m * float(rng.uniform(0.8, 1.25)),
-        drr_db=float(np.clip(params.drr_db + rng.normal(0, 2.0), -5.0, 12.0)),
-    )
+def route(params: VenueParams) -> list[VenueParams]:
+    """The places through which a moving phone goes, the first one first; one place where it stands still.
+
+    DRR and C80 change by about 2 dB on the way.
+    """
+    if not params.moves:
+        return [params]
+    rng = np.random.default_rng([params.seed, 2])
+    change = float(rng.normal(0.0, 2.0))
+    count = min(params.places, 1 + len(params.path)) if params.kind == "measured" else params.places
+    way = [params]
+    for k in range(1, count):
+        share = k / (count - 1)
+        ratio = float(np.clip(params.drr_db + share * change, -5.0, 12.0))
+        way.append(
+            replace(
+                params,
+                room=params.path[k - 1] if params.kind == "measured" else params.room,
+                place=params.place + k,
+                walked_m=share * params.walk_m,
+                drr_db=ratio,
+                c80_db=None if params.c80_db is None else params.c80_db + ratio - params.drr_db,
+            )
+        )
+    return way
 
 
 def apply(x: Tensor, kernels: list[np.ndarray]) -> list[Tensor]:
@@ -162,35 +243,38 @@ def apply(x: Tensor, kernels: list[np.ndarray]) -> list[Tensor]:
     return filters.convolve(x, kernels)
 
 
-def split(kernel: np.ndarray, onset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Direct part (up to 2.5 ms after onset (2, 2)) and the rest of kernel (2, 2, L); their sum is kernel."""
-    index = np.arange(kernel.shape[-1])
-    mask = index <= (onset[..., None] + DIRECT)
-    return kernel * mask, kernel * ~mask
+def through(x: Tensor, legs: list[tuple[np.ndarray, np.ndarray]], params: VenueParams) -> Tensor:
+    """x (K, 2, T), channel = PA speaker, heard along a route: (K, 2, T), channel = capsule.
+
+    legs: per place its kernel and the reverberant part of it, both (2, 2, L). Neighbouring places are cross-faded: the
+    direct sound linearly, because it is the same in both, the reverberation at constant power, because it is not.
+    """
+    if len(legs) == 1:
+        return filters.convolve(x, [legs[0][0]])[0]
+    t = torch.linspace(0, 1, x.shape[-1], device=x.device)
+    way = ((t - params.move_start) / max(params.move_end - params.move_start, 1e-3)).clamp(0, 1) * (len(legs) - 1)
+    heard = filters.convolve(x, [part for kernel, late in legs for part in (kernel - late, late)])
+    out = torch.zeros_like(x)
+    for k in range(len(legs)):
+        weight = (1.0 - (way - k).abs()).clamp(0, 1)
+        out += weight * heard[2 * k] + weight.sqrt() * heard[2 * k + 1]
+    return out
 
 
-def drr_db(kernel: np.ndarray, onset: np.ndarray) -> float:
-    """Direct-to-reverberant ratio in dB over all speaker-capsule pairs."""
-    direct, rest = split(kernel, onset)
-    return float(10 * np.log10(np.square(direct).sum() / max(np.square(rest).sum(), 1e-12)))
+def _raw(params: VenueParams, bank: Bank) -> tuple[np.ndarray, np.ndarray]:
+    """Response (2, 2, L) as its source gives it, and its onsets (2, 2, A)."""
+    if params.kind == "synthetic":
+        return synthetic.room(params)
+    if params.kind == "measured":
+        return _measured(bank.audio(params.room), params.seed)
+    if not params.room:
+        # pyroomacoustics is slow to import, and not needed for a room that is on disk.
+        from resonate.degrade import simulated
 
-
-def clarity_db(kernel: np.ndarray, onset: np.ndarray) -> float:
-    """C80 in dB (ISO 3382-1), counted from the first arrival."""
-    edge = int(onset.min()) + int(0.08 * RATE)
-    energy = np.square(kernel).sum(axis=(0, 1))
-    return float(10 * np.log10(energy[:edge].sum() / max(energy[edge:].sum(), 1e-12)))
-
-
-def decay_time(response_1d: np.ndarray) -> float:
-    """T20 in s: Schroeder integral, line through -5..-25 dB of the reverberant part."""
-    tail = np.square(response_1d[EARLY // 2 :].astype(np.float64))
-    level = 10 * np.log10(np.cumsum(tail[::-1])[::-1] / max(tail.sum(), 1e-30) + 1e-12)
-    inside = np.flatnonzero((level < -5) & (level > -25))
-    if len(inside) < 32:
-        return 0.0
-    slope = np.polyfit(inside / RATE, level[inside], 1)[0]
-    return float(-60.0 / slope)
+        return simulated.room(params.venue, params.seed)
+    kernels, onset = roomfile.load(bank.item(params.room).path)
+    place = params.place % len(kernels)
+    return kernels[place].astype(np.float32), onset[place]
 
 
 def _measured(audio: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -210,9 +294,10 @@ def _measured(audio: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     out[..., :16] *= np.linspace(0.0, 1.0, 16, dtype=np.float32)
     fade = min(2205, out.shape[-1] // 4)
     out[..., -fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-    onset = np.full((2, 2), LEAD)
+    onset = onsets(out)
     if drr_db(out, onset) < UNCLEAR_DB:
         # Measured off axis, or as a reverberation send: there is no direct sound to scale, only the room is used.
+        onset = np.full((2, 2, 1), LEAD)
         out[..., : LEAD + DIRECT + 1] = 0.0
         out[..., LEAD] = 1.0
     return out, onset

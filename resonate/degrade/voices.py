@@ -1,140 +1,163 @@
-"""Synthesised people: claps, babble, whistles, screams, whoops, and a choir made of the vocal stem.
+"""What crowds are made of: babble, cheering, screams, whistles, whoops; synthesised, so that none ever runs out.
 
-Claps: decaying noise with one resonance at 0.7..2.8 kHz, each person in an own jittered rhythm near 4 Hz
-(Peltola, Erkut, Cook & Valimaki, IEEE TASLP 15, 2007). Voices: glottal pulse trains through two formants.
+Screams carry the roughness of 30 to 150 Hz that tells them from song (Arnal et al., Current Biology 25, 2015) on
+strong harmonics with vibrato; cheering is many shouted vowels over breath noise with most of its power at
+0.7 to 3 kHz. Levels per octave and envelope modulation follow recorded cafes, stadiums and applause.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy.signal import butter, lfilter, sosfilt
+from scipy.signal import butter, sosfilt
 
 from resonate import RATE
+from resonate.degrade import claps, speech
+from resonate.degrade.places import pan
+
+#: People in a group of babble.
+GROUP = 8
+#: Kinds of `event`.
+EVENTS = ("whistle", "scream", "whoop", "shout", "clap")
 
 
-def applause(rng: np.random.Generator, people: int, n_samples: int, beat_hz: float = 0.0) -> np.ndarray:
-    """(2, n_samples): `people` clapping on their own, or about together when beat_hz > 0."""
-    out = np.zeros((2, n_samples + 4096), np.float32)
-    seconds = n_samples / RATE
-    for _ in range(people):
-        sound = clap(rng)
-        rate = beat_hz if beat_hz else rng.uniform(2.8, 5.2)
-        loose = 0.02 if beat_hz else rng.uniform(0.05, 0.15) / rate
-        count = int(seconds * rate) + 2
-        times = np.arange(count) / rate + (rng.normal(0, 0.03) if beat_hz else rng.uniform(0, 1 / rate))
-        times = times + rng.normal(0, loose, count)
-        gain = 10 ** (rng.uniform(-18, 0) / 20)
-        delay = int(rng.integers(-17, 18))
-        for at in (times[(times > 0.01) & (times < seconds)] * RATE).astype(int):
-            strength = np.float32(gain * rng.uniform(0.5, 1.0))
-            out[0, at : at + len(sound)] += strength * sound
-            out[1, at + delay : at + delay + len(sound)] += strength * sound
-    return out[:, :n_samples]
+def babble(rng: np.random.Generator, people: int, n_samples: int, effort: float = 0.3) -> np.ndarray:
+    """(2, n_samples) float32: `people` talking at once all around, unintelligible.
 
-
-def clap(rng: np.random.Generator) -> np.ndarray:
-    """One pair of hands: (<= 1800,) with energy 1."""
-    length = int(rng.uniform(0.012, 0.04) * RATE)
-    noise = rng.standard_normal(length) * np.exp(-np.arange(length) / (length / rng.uniform(4, 7)))
-    centre, q = rng.uniform(700, 2800), rng.uniform(0.8, 3.0)
-    sound = lfilter(*_resonance(centre, q), noise) + 0.15 * noise
-    return (sound / np.sqrt(np.square(sound).sum())).astype(np.float32)
-
-
-def babble(rng: np.random.Generator, talkers: int, n_samples: int) -> np.ndarray:
-    """(2, n_samples): several people talking, unintelligible, each from one direction."""
+    Groups of eight: the first is synthesised, the others are the first at other times, pitches and sides.
+    """
     out = np.zeros((2, n_samples), np.float32)
-    for _ in range(talkers):
-        # Syllables at about 4 Hz with pauses; pitch glides with them.
-        knots = int(n_samples / RATE * rng.uniform(3.5, 5.5)) + 4
-        energy = rng.gamma(0.8, 1.0, knots) * (rng.uniform(size=knots) < 0.75)
-        at = np.linspace(0, knots - 1, n_samples)
-        envelope = np.interp(at, np.arange(knots), energy)
-        base = rng.uniform(90, 240)
-        pitch = base * 2 ** np.interp(at, np.arange(knots), rng.normal(0, 0.2, knots))
-        source = _pulses(pitch, rng) + 0.05 * rng.standard_normal(n_samples, dtype=np.float32)
-        voice = _formants(source, rng.uniform(350, 750), rng.uniform(1000, 2200))
-        out += place((voice * envelope * 10 ** (rng.uniform(-10, 0) / 20)).astype(np.float32), rng.uniform(-1, 1))
+    for _ in range(min(people, GROUP)):
+        voice = speech.talk(rng, n_samples, effort)
+        # Nearer and farther people: one in a few stands out of a babble.
+        out += pan(voice * np.float32(10 ** (rng.uniform(-18, 0) / 20)), float(rng.uniform(-1, 1)))
+    group = out.copy()
+    for _ in range((people - 1) // GROUP):
+        out += _again(rng, group)
     return out
 
 
-def event(rng: np.random.Generator, kind: str) -> np.ndarray:
-    """One near neighbour: whistle, scream, whoop or clap; (n,) float32 at peak about 1, up to 2 s long."""
-    if kind == "clap":
-        sound = clap(rng)
-        return sound / np.abs(sound).max()
-    n = int(rng.uniform(0.3, {"whistle": 1.2, "scream": 2.0, "whoop": 0.9}[kind]) * RATE)
-    t = np.linspace(0, 1, n)
-    envelope = np.minimum(1, np.minimum(t * n / RATE / 0.04, (1 - t) * n / RATE / 0.12))
-    if kind == "whistle":
-        pitch = rng.uniform(1600, 3200) * 2 ** (rng.uniform(-0.3, 0.4) * np.sin(np.pi * t * rng.choice([0.5, 1, 2])))
-        noise = sosfilt(_band(1500, 4500), rng.standard_normal(n))
-        sound = np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.08 * noise
-    else:
-        low, high = (500, 1300) if kind == "scream" else (250, 600)
-        rise = rng.uniform(0.1, 0.6) if kind == "whoop" else rng.uniform(-0.3, 0.2)
-        flutter = np.cumsum(rng.normal(0, 1, n)) * 1e-4
-        pitch = rng.uniform(low, high) * 2 ** (rise * t + flutter)
-        source = _pulses(pitch, rng) + 0.2 * rng.standard_normal(n)
-        sound = _formants(source, rng.uniform(700, 1100), rng.uniform(1300, 3000))
-    return (envelope * sound / max(np.abs(sound).max(), 1e-9)).astype(np.float32)
-
-
-def sing_along(rng: np.random.Generator, vocals: np.ndarray, count: int, late_ms: float) -> np.ndarray:
-    """A choir of amateurs from the vocal stem (n,) -> (2, n).
-
-    Each voice reads the stem through a slowly wandering delay: late by late_ms and more, and detuned by the
-    delay's slope (about +-25 cents); with an own timbre, position and diligence (it drops words).
-    """
-    n = len(vocals)
-    out = np.zeros((2, n), np.float32)
-    index = np.arange(n, dtype=np.float64)
-    for _ in range(count):
-        knots = n // (RATE // 2) + 4
-        grid = np.linspace(0, n, knots)
-        slope = rng.normal(0, 0.014, knots)  # 0.014 = 25 cents
-        wander = np.cumsum(slope) * (n / knots)
-        wander -= np.linspace(0, 1, knots) * (wander[-1] - wander[0]) * 0.9
-        late = (late_ms * 1e-3 + rng.exponential(0.04)) * RATE
-        at = np.clip(index - np.interp(index, grid, late + wander.clip(-0.5 * late, 4000)), 0, n - 2)
+def cheering(rng: np.random.Generator, people: int, n_samples: int) -> np.ndarray:
+    """(2, n_samples) float32: `people` shouting "aah" and "wooh" again and again, with the crowd's breath noise."""
+    out = np.zeros((2, n_samples), np.float32)
+    pool = [speech.shout(rng, int(rng.uniform(0.5, 2.2) * RATE)) for _ in range(int(np.clip(people // 4, 3, 10)))]
+    seconds = n_samples / RATE
+    for _ in range(int(people * max(1.0, seconds / 3.0))):
+        sound = pool[rng.integers(len(pool))]
+        speed = 2.0 ** rng.uniform(-0.35, 0.35)
+        at = np.arange(0.0, len(sound) - 2, speed)
         whole = at.astype(np.int64)
-        part = (at - whole).astype(np.float32)
-        voice = vocals[whole] * (1 - part) + vocals[whole + 1] * part
-        diligence = np.interp(index, grid, (rng.uniform(size=knots) < 0.8) * rng.uniform(0.5, 1.0, knots))
-        voice = lfilter(*_resonance(rng.uniform(500, 2500), 0.7), voice) + 0.4 * voice
-        level = 10 ** (rng.uniform(-8, 0) / 20)
-        out += place((voice * diligence * level).astype(np.float32), rng.uniform(-1, 1))
-    return sosfilt(_band(180, 6000), out).astype(np.float32)
+        moved = sound[whole] + (at - whole).astype(np.float32) * (sound[whole + 1] - sound[whole])
+        start = int(rng.uniform(-1.0, seconds) * RATE)
+        moved = moved[max(0, -start) : max(0, n_samples - start)]
+        start = max(0, start)
+        if len(moved):
+            level = np.float32(10 ** (rng.uniform(-16, 0) / 20))
+            out[:, start : start + len(moved)] += pan(level * moved, float(rng.uniform(-1, 1)))
+    noise = rng.standard_normal((2, n_samples), dtype=np.float32)
+    # Far shouts run into each other: what is left of them is noise of their spectrum, swelling with them.
+    breath = sosfilt(butter(2, [700, 2300], "bandpass", fs=RATE, output="sos"), noise).astype(np.float32)
+    rms = float(np.sqrt(np.square(out).mean())) + 1e-9
+    breath *= rms * np.float32(rng.uniform(0.4, 1.0)) / np.sqrt(np.square(breath).mean())
+    swell = 10.0 ** (0.15 * _drift(rng, n_samples, 1.2))
+    shouts = sosfilt(butter(2, [350, 6000], "bandpass", fs=RATE, output="sos"), out)
+    return ((shouts + breath) * swell).astype(np.float32)
 
 
-def place(sound: np.ndarray, position: float) -> np.ndarray:
-    """Mono (n,) at a direction: up to 0.4 ms and 3 dB between two capsules 14 cm apart -> (2, n)."""
-    delay = round(abs(position) * 0.0004 * RATE)
-    late = np.concatenate([np.zeros(delay, np.float32), sound])[: len(sound)]
-    near, far = np.float32(10 ** (abs(position) * 1.5 / 20)), np.float32(10 ** (-abs(position) * 1.5 / 20))
-    pair = (late * far, sound * near) if position > 0 else (sound * near, late * far)
-    return np.stack(pair)
+def event(rng: np.random.Generator, kind: str) -> np.ndarray:
+    """One person: whistle, scream, whoop, shout or clap; (n,) float32, peak 1, 0.03 to 2 s long.
+
+    Raises ValueError for another kind.
+    """
+    makers = {"whistle": whistle, "scream": scream, "whoop": whoop, "clap": claps.clap, "shout": _shout}
+    if kind not in makers:
+        raise ValueError(f"an event is one of {EVENTS}, got {kind!r}")
+    sound = makers[kind](rng)
+    return (sound / np.abs(sound).max()).astype(np.float32)
 
 
-def _pulses(pitch_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Glottal source: one smoothed pulse per period of pitch_hz (n,), spectrum falling at 12 dB per octave."""
-    phase = np.cumsum(pitch_hz) / RATE + rng.uniform()
-    pulses = np.diff(np.floor(phase), prepend=np.floor(phase[0]))
-    return lfilter([1.0], [1.0, -0.93], pulses)
+def scream(rng: np.random.Generator) -> np.ndarray:
+    """Harmonics of 600 to 1500 Hz with vibrato, drift, roughness and noise: (n,), 0.5 to 2 s."""
+    n, t = _time(rng, 0.5, 2.0)
+    part = t / t[-1]
+    arch = np.interp(part, [0.0, rng.uniform(0.05, 0.3), 1.0], [-rng.uniform(0.1, 0.5), 0.0, -rng.uniform(0.0, 0.35)])
+    vibrato = rng.uniform(0.005, 0.04) * np.sin(2 * np.pi * rng.uniform(5.0, 9.0) * t)
+    pitch = rng.uniform(600.0, 1500.0) * 2.0 ** (arch + vibrato + 0.01 * _drift(rng, n, 30.0))
+    flutter = np.cumsum(rng.uniform(40.0, 110.0) + 15.0 * _drift(rng, n, 10.0))
+    rough = 1.0 + rng.uniform(0.1, 0.6) * np.sin(2 * np.pi * flutter / RATE)
+    first, second = rng.uniform(1000.0, 1700.0), rng.uniform(2400.0, 3600.0)
+    sound = _harmonics(pitch, 12, lambda hz: _bump(hz, first, 600.0) + 0.7 * _bump(hz, second, 900.0) + 0.02)
+    noise = sosfilt(butter(2, [900, 5500], "bandpass", fs=RATE, output="sos"), rng.standard_normal(n))
+    return _fade(sound * rough + rng.uniform(0.05, 0.3) * noise, 0.03, rng.uniform(0.05, 0.3))
 
 
-def _formants(source: np.ndarray, first_hz: float, second_hz: float) -> np.ndarray:
-    """Two resonances, in parallel with a little of the source's body."""
-    first = lfilter(*_resonance(first_hz, 5.0), source)
-    second = lfilter(*_resonance(second_hz, 8.0), source)
-    return first + 0.5 * second + 0.05 * source
+def whoop(rng: np.random.Generator) -> np.ndarray:
+    """A "woo" that jumps up by a third to an octave: (n,), 0.3 to 0.9 s."""
+    n, t = _time(rng, 0.3, 0.9)
+    rise = rng.uniform(0.3, 1.0) / (1.0 + np.exp(-(t / t[-1] - rng.uniform(0.3, 0.7)) * rng.uniform(8, 20)))
+    pitch = rng.uniform(280.0, 560.0) * 2.0 ** (rise + 0.01 * _drift(rng, n, 30.0))
+    centre, width = rng.uniform(450.0, 800.0), rng.uniform(300.0, 600.0)
+    sound = _harmonics(pitch, 12, lambda hz: _bump(hz, centre, width) + 0.15 * _bump(hz, 2600.0, 900.0) + 0.01)
+    return _fade(sound + 0.03 * rng.standard_normal(n), 0.04, 0.12)
 
 
-def _resonance(centre_hz: float, q: float) -> tuple[np.ndarray, np.ndarray]:
-    """Band-pass biquad (Bristow-Johnson cookbook, 0 dB peak)."""
-    w = 2 * np.pi * centre_hz / RATE
-    alpha = np.sin(w) / (2 * q)
-    a0 = 1 + alpha
-    return np.array([alpha, 0.0, -alpha]) / a0, np.array([1.0, -2 * np.cos(w) / a0, (1 - alpha) / a0])
+def whistle(rng: np.random.Generator) -> np.ndarray:
+    """Lips or fingers: a nearly pure tone of 1.2 to 4 kHz that glides, with breath around it; (n,), 0.2 to 1.3 s."""
+    n, t = _time(rng, 0.2, 1.3)
+    knots = rng.uniform(-0.35, 0.35, int(rng.integers(2, 5)))
+    glide = np.interp(t / t[-1], np.linspace(0, 1, len(knots)), knots)
+    centre = rng.uniform(1200.0, 4000.0)
+    pitch = centre * 2.0 ** (glide + rng.uniform(0, 0.02) * np.sin(2 * np.pi * rng.uniform(5, 8) * t))
+    tone = _harmonics(pitch, 3, lambda hz: np.where(hz < 1.3 * pitch, 1.0, rng.uniform(0.01, 0.08)))
+    band = [0.7 * centre, min(1.5 * centre, 9000.0)]
+    noise = sosfilt(butter(1, band, "bandpass", fs=RATE, output="sos"), rng.standard_normal(n))
+    flutter = 1.0 + 0.15 * _drift(rng, n, 40.0)
+    return _fade(flutter * (tone + rng.uniform(0.05, 0.4) * noise), 0.02, 0.06)
 
 
-def _band(low_hz: float, high_hz: float) -> np.ndarray:
-    return butter(2, [low_hz, high_hz], btype="bandpass", fs=RATE, output="sos")
+def _shout(rng: np.random.Generator) -> np.ndarray:
+    return speech.shout(rng, int(rng.uniform(0.3, 1.4) * RATE))
+
+
+def _again(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
+    """The same group (2, n) as another one: from another moment on, faster and higher or slower and lower, turned."""
+    n = group.shape[-1]
+    at = (rng.integers(n) + np.arange(n) * 2.0 ** rng.uniform(-0.3, 0.3)) % (n - 1)
+    whole = at.astype(np.int32)
+    part = (at - whole).astype(np.float32)
+    rise = np.diff(group, axis=-1)
+    moved = group.take(whole, axis=-1)
+    moved += part * rise.take(whole, axis=-1)
+    return moved[:: int(rng.choice([-1, 1]))] * np.float32(10 ** (rng.uniform(-6, 0) / 20))
+
+
+def _harmonics(pitch_hz: np.ndarray, count: int, level: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Sum of the harmonics below 14 kHz of pitch_hz (n,), each as strong as level(its frequency) says."""
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE
+    twice = 2.0 * np.cos(phase)
+    before, now = np.zeros_like(phase), np.sin(phase)
+    out = np.zeros_like(phase)
+    for k in range(1, count + 1):
+        hz = k * pitch_hz
+        out += now * level(hz) * (hz < 14000.0)
+        before, now = now, twice * now - before  # sin((k + 1) x) = 2 cos(x) sin(k x) - sin((k - 1) x)
+    return out
+
+
+def _bump(hz: np.ndarray, centre: float, width: float) -> np.ndarray:
+    return 1.0 / (1.0 + np.square((hz - centre) / (0.5 * width)))
+
+
+def _time(rng: np.random.Generator, shortest: float, longest: float) -> tuple[int, np.ndarray]:
+    n = int(rng.uniform(shortest, longest) * RATE)
+    return n, np.arange(n) / RATE
+
+
+def _drift(rng: np.random.Generator, n: int, hz: float) -> np.ndarray:
+    """A random curve with `hz` knots a second, standard deviation about 1."""
+    knots = int(n / RATE * hz) + 4
+    return np.interp(np.linspace(0, knots - 1, n), np.arange(knots), rng.standard_normal(knots))
+
+
+def _fade(sound: np.ndarray, attack_s: float, release_s: float) -> np.ndarray:
+    t = np.arange(len(sound)) / RATE
+    return sound * np.minimum(1.0, np.minimum(t / attack_s, (t[-1] - t) / release_s))
