@@ -1,17 +1,24 @@
-"""A training killed and resumed ends with the weights of one that was not."""
+"""A training killed and resumed ends with the weights of one that was not; several processes; the released size."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from demucs.htdemucs import HTDemucs
+from demucs.states import save_with_checksum, serialize_model
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from resonate import RATE, audio
+from resonate import RATE, STEMS, audio
+from resonate.models.weights import load_separator
 
 ROOT = Path(__file__).parents[1]
 MODELS = {"restorer": ("model.options.width=16",),
@@ -31,11 +38,11 @@ def songs(tmp_path_factory) -> Path:
     return folder
 
 
-def start(experiment: str, songs: Path, output: Path) -> subprocess.Popen:
+def start(experiment: str, songs: Path, output: Path, *overrides: str) -> subprocess.Popen:
     command = [sys.executable, "train.py", f"experiment={experiment}", "debug=smoke", f"data.music={songs}",
                f"output={output}", "data.seconds=2.0", "trainer.max_steps=24", "trainer.valid_every=12",
                "trainer.checkpoint_every=4", "trainer.threads=1", "trainer.accelerator=cpu", "callbacks.progress=false",
-               "degrade.codecs=false", *MODELS[experiment]]
+               "degrade.codecs=false", *MODELS[experiment], *overrides]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -65,3 +72,50 @@ def test_killed_training_goes_on_where_it_was(experiment, stop, songs, tmp_path)
     assert expected.keys() == got.keys()
     difference = max(float((expected[k] - got[k]).abs().max()) for k in expected)
     assert difference < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_two_processes_train_one_model_on_different_examples(songs, tmp_path):
+    """Two processes with batches of one take the steps of one process with batches of two."""
+    ddp = ("trainer=ddp", "trainer.devices=2", "trainer.max_steps=4", "trainer.valid_every=2", "trainer.ema=0.0",
+           "trainer.precision=32-true")
+    two = start("finetune_demucs", songs, tmp_path / "two", *ddp, "data.batch_size=1")
+    assert two.wait(900) == 0, two.stderr.read().decode()[-3000:]
+    one = start("finetune_demucs", songs, tmp_path / "one", *ddp[2:], "data.batch_size=2")
+    assert one.wait(600) == 0, one.stderr.read().decode()[-3000:]
+    expected, got = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert expected.keys() == got.keys()
+    # The mean over two losses is the loss of both only as far as their stems are equally many: they are here.
+    difference = max(float((expected[k] - got[k]).abs().max()) for k in expected)
+    assert difference < 1e-3
+    assert json.loads((tmp_path / "two" / "record.json").read_text())["config"]["trainer"]["strategy"] == "ddp"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_released_size_is_fine_tuned_from_demucs_own_package(songs, tmp_path):
+    """Architecture and file form of the released htdemucs with random weights, three steps, and back."""
+    torch.manual_seed(0)
+    model = HTDemucs(sources=list(STEMS), samplerate=RATE, segment=Fraction(39, 5), bottom_channels=512)
+    assert 41.4e6 < sum(p.numel() for p in model.parameters()) < 41.6e6
+    (tmp_path / "repo").mkdir()
+    save_with_checksum(serialize_model(model, OmegaConf.create({"seed": 1})), tmp_path / "repo" / "955717e8.th")
+    command = [sys.executable, "train.py", "experiment=finetune_demucs", "debug=smoke", f"data.music={songs}",
+               f"output={tmp_path / 'run'}", f"model.pretrained={tmp_path / 'repo'}", "data.seconds=1.0",
+               "data.batch_size=1", "data.valid_examples=1", "trainer.valid_seconds=2.0", "trainer.max_steps=3",
+               "trainer.valid_every=3", "trainer.accelerator=cpu", "trainer.threads=2", "callbacks.progress=false",
+               "degrade.codecs=false"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    exported = tmp_path / "run" / "weights.safetensors"
+    again = load_separator(exported)
+    from demucs.hf import load_safetensors_model
+    theirs = load_safetensors_model(exported).eval()
+    assert again.segment == theirs.segment == Fraction(39, 5)
+    x = 0.1 * torch.randn(1, 2, RATE)
+    with torch.no_grad():
+        assert torch.equal(again(x), theirs(x))
+        before = model.eval()(x)
+        # Trained: not what it was, and not far from it after three steps of warm-up.
+        assert 0 < float((again(x) - before).abs().max()) < float(before.abs().max())

@@ -1,7 +1,9 @@
-"""The restorer: one network, two heads, that dereverberates inside the captured band and fills the missing bands.
+"""The restorer: one network that dereverberates inside the captured band and fills the missing bands.
 
 Inside the captured band it only applies a bounded, positive, time-varying gain per STFT bin to what was captured (with
-its phase), so it cannot invent. Outside the band it predicts a magnitude and puts it on a carrier made of captured
+its phase), so it cannot invent. There are two such gains: the full one, with a corrective EQ, aims at the spectrum of
+the dry, full-band mix, which also lifts what is weak and noisy; the faithful one aims at the waveform, and so mostly
+lowers crowd and reverberation. Outside the band it predicts a magnitude and puts it on a carrier made of captured
 signal: above the band, the octave below the edge translated upwards; below it, what little is left there.
 
 The band-split layout follows Luo and Yu, "Music Source Separation with Band-Split RNN" (2023), with the recurrences
@@ -52,8 +54,8 @@ class RestorerOutput:
     """What a block becomes.
 
     Attributes:
-        gain: (batch, bins, frames), linear, >= 0: corrective EQ times predicted gain; 1 outside the captured band,
-            where the little that is there stays as it is.
+        gain: (batch, bins, frames), linear, >= 0: the predicted gain, full (times the corrective EQ) or faithful; 1
+            outside the captured band, where the little that is there stays as it is.
         extension: (batch, channels, samples): the filled bands.
     """
 
@@ -123,6 +125,8 @@ class Restorer(nn.Module):
     """
 
     FEATURES = 4
+    #: Full gain, extension, faithful gain.
+    HEADS = 3
 
     def __init__(self, config: RestorerConfig | None = None) -> None:
         super().__init__()
@@ -134,7 +138,7 @@ class Restorer(nn.Module):
         self.inputs = nn.ModuleList(nn.Linear(2 * self.FEATURES * (b - a), width) for a, b in self.bands)
         self.blocks = nn.ModuleList(_Block(width, len(self.bands), d) for d in self.config.dilations)
         self.norm = nn.LayerNorm(width)
-        self.outputs = nn.ModuleList(nn.Linear(width, 4 * (b - a)) for a, b in self.bands)
+        self.outputs = nn.ModuleList(nn.Linear(width, 2 * self.HEADS * (b - a)) for a, b in self.bands)
         for layer in self.outputs:
             nn.init.zeros_(layer.bias)
             layer.weight.data.mul_(0.1)
@@ -167,8 +171,8 @@ class Restorer(nn.Module):
             ltas_db, floor_db, in_band: statistics, (batch, bins) each.
 
         Returns:
-            total gain in dB inside the band (EQ included), extension magnitude in dB re full scale, both
-            (batch, bins, frames), and the recording's level in dB (batch, 1, 1).
+            full gain in dB inside the band (EQ included), extension magnitude in dB re full scale, and faithful gain in
+            dB inside the band, (batch, bins, frames) each.
         """
         eq = self.equaliser(ltas_db, in_band)
         level = 10 * torch.log10((10 ** ((ltas_db + eq) / 10) * in_band).sum(-1) + 1e-15)[:, None, None] - 20.0
@@ -180,14 +184,16 @@ class Restorer(nn.Module):
             in_band[..., None].expand_as(captured) * 2 - 1,
             (eq[..., None] / 20).expand_as(captured)], -1)
         out = self._network(features)
-        low, high = self.config.min_gain_db, self.config.max_gain_db
-        # Centred so that an untrained head neither raises nor lowers.
-        gain = low + (high - low) * torch.sigmoid(out[..., 0] + float(np.log(-low / high)))
         extension = self.target_db[None, :, None] + 12.0 * out[..., 1] + level
-        return gain + eq[..., None], extension.clamp(-140, 30), level
+        return self._bounded(out[..., 0]) + eq[..., None], extension.clamp(-140, 30), self._bounded(out[..., 2])
+
+    def _bounded(self, x: Tensor) -> Tensor:
+        """Gain in dB within the bounds; centred so that an untrained head neither raises nor lowers."""
+        low, high = self.config.min_gain_db, self.config.max_gain_db
+        return low + (high - low) * torch.sigmoid(x + float(np.log(-low / high)))
 
     def _network(self, features: Tensor) -> Tensor:
-        """(batch, bins, frames, features) to (batch, bins, frames, 2)."""
+        """(batch, bins, frames, features) to (batch, bins, frames, heads)."""
         batch, _, frames, _ = features.shape
         pairs = (frames + 1) // 2
         features = nn.functional.pad(features, (0, 0, 0, 2 * pairs - frames))
@@ -199,24 +205,26 @@ class Restorer(nn.Module):
         x = self.norm(x)
         out = []
         for k, (layer, (a, b)) in enumerate(zip(self.outputs, self.bands, strict=True)):
-            y = layer(x[:, k]).reshape(batch, pairs, b - a, 2, 2)
-            out.append(y.permute(0, 2, 1, 3, 4).reshape(batch, b - a, 2 * pairs, 2))
+            y = layer(x[:, k]).reshape(batch, pairs, b - a, 2, self.HEADS)
+            out.append(y.permute(0, 2, 1, 3, 4).reshape(batch, b - a, 2 * pairs, self.HEADS))
         return torch.cat(out, 1)[:, :, :frames].float()
 
     def forward(self, x: Tensor, stats: RecordingStats, gain_strength: float = 1.0,
-                extension_strength: float = 1.0) -> RestorerOutput:
+                extension_strength: float = 1.0, faithful: bool = False) -> RestorerOutput:
         """Restore one block.
 
         Args:
             x: (batch, channels, samples), 44.1 kHz; more than 2048 samples.
             stats: of the whole recording that the block belongs to.
             gain_strength, extension_strength: 0..1; 0 leaves the band untouched, or adds nothing.
+            faithful: apply the faithful gain instead of the full one.
         """
         ltas, floor, in_band = (torch.as_tensor(v, device=x.device).expand(x.shape[0], -1)
                                 for v in (stats.ltas_db, stats.floor_db, stats.in_band))
         spectrum = stft(x)
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
-        gain_db, extension_db, _ = self.heads(mid, ltas, floor, in_band)
+        full_db, extension_db, faithful_db = self.heads(mid, ltas, floor, in_band)
+        gain_db = faithful_db if faithful else full_db
         gain = 10 ** (gain_strength * gain_db / 20 * in_band[..., None])
         if extension_strength == 0:
             return RestorerOutput(gain, torch.zeros_like(x))

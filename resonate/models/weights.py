@@ -1,6 +1,8 @@
 """Saving and loading the weights that the pipeline uses: safetensors with the model's settings in the header.
 
-Nothing here unpickles. The header's JSON holds plain settings of a class chosen by ``kind``, never a class to import.
+A separator's file is at the same time one in demucs 4.1's own form, and files that demucs or its users made are taken
+as well (see `demucs_files`). The header's JSON holds plain settings of a class chosen by ``kind``; no class that a file
+names is ever imported, and sizes are compared before anything is allocated.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,13 @@ import torch
 from demucs.htdemucs import HTDemucs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from resonate import STEMS
 from resonate.errors import UserError
+from resonate.models import demucs_files
 from resonate.models.restorer import Restorer, RestorerConfig
-from resonate.models.separator import build_separator
+from resonate.models.separator import CROWD, build_separator
 
 FOLDER = Path(__file__).parents[1] / "weights"
 SEPARATOR = FOLDER / "separator.safetensors"
@@ -43,6 +47,8 @@ def save_weights(model: nn.Module, path: str | Path, kind: str, settings: dict[s
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
     header = {_KEY: json.dumps({"kind": kind, "settings": settings, "record": record or {}})}
+    if kind == "separator":
+        header.update(demucs_files.metadata(settings))
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
     try:
@@ -64,13 +70,18 @@ def read_header(path: str | Path, kind: str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"The {kind} weights {path} do not exist; give a .safetensors file that train.py wrote.")
+    if kind == "separator" and path.suffix == ".th":
+        return {"kind": kind, "settings": demucs_files.read_package(path)[0], "record": {}}
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            metadata = file.metadata() or {}
+        header = json.loads(metadata.get(_KEY, "null"))
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a safetensors file that can be read; train.py writes such files.") from error
+    if header is None and kind == "separator" and "klass" in metadata:
+        return {"kind": kind, "settings": demucs_files.from_metadata(metadata, path), "record": {}}
     if not isinstance(header, dict) or not isinstance(header.get("settings"), dict):
-        raise UserError(f"{path} does not say which model it belongs to; only weights that train.py wrote can be used.")
+        raise UserError(f"{path} does not say which model it belongs to; use weights that train.py or demucs wrote.")
     if header.get("kind") != kind:
         raise UserError(f"{path} holds weights of a {header.get('kind')}, not of a {kind}.")
     return header
@@ -95,33 +106,51 @@ def _check_ranges(settings: dict[str, Any], path: str | Path) -> None:
             raise UserError(f"{path} asks for {name}={value}, which no model of this project has; it is damaged.")
 
 
-def _fill(model: nn.Module, path: str | Path, device: str | torch.device) -> nn.Module:
+def _load(build: Callable[[], nn.Module], path: Path, kind: str, device: str | torch.device) -> Any:
+    """The model that ``build`` makes with the weights in ``path``, in eval mode.
+
+    It is first built without memory and compared with the file, so that a damaged header allocates nothing.
+    """
     try:
-        model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"The weights in {path} do not fit the model it describes; the file is damaged.") from error
+        state = demucs_files.read_package(path)[1] if path.suffix == ".th" else load_file(path)
+        with torch.device("meta"):
+            wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file that can be read; train.py writes such files.") from error
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"The settings in {path} build no {kind}; it is damaged or from another version.") from error
+    if wanted != {name: tensor.shape for name, tensor in state.items()}:
+        raise UserError(f"The weights in {path} do not fit the model it describes; the file is damaged.")
+    if not all(_finite(tensor) for tensor in state.values()):
+        raise UserError(f"The weights in {path} are not all finite numbers; the file is damaged.")
+    model = build()
+    model.load_state_dict(state)
     return model.to(device).eval().requires_grad_(False)
 
 
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
 def load_separator(path: str | Path = SEPARATOR, device: str | torch.device = "cpu") -> HTDemucs:
-    """The separator stored in ``path``, in eval mode. Raises UserError as :func:`read_header` does."""
+    """The separator stored in ``path``, in eval mode: a file of train.py, or of demucs (.safetensors, .th).
+
+    Raises UserError as :func:`read_header` does.
+    """
     settings = read_header(path, "separator")["settings"]
     _check_ranges(settings, path)
-    try:
-        model = build_separator(**settings)
-    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
-        raise UserError(f"The settings in {path} build no separator; it is damaged or from another version.") from error
-    if tuple(model.sources[:4]) != STEMS:
-        raise UserError(f"{path} separates {', '.join(model.sources)}; it must be {', '.join(STEMS)}, in this order.")
-    return _fill(model, path, device)
+    sources = settings.get("sources", STEMS)
+    if not isinstance(sources, list | tuple) or tuple(sources) not in (STEMS, (*STEMS, CROWD)):
+        raise UserError(f"{path} separates {sources}; it must be {', '.join(STEMS)}, in this order.")
+    return _load(lambda: build_separator(**settings), Path(path), "separator", device)
 
 
 def load_restorer(path: str | Path = RESTORER, device: str | torch.device = "cpu") -> Restorer:
     """The restorer stored in ``path``, in eval mode. Raises UserError as :func:`read_header` does."""
     settings = read_header(path, "restorer")["settings"]
     _check_ranges(settings, path)
-    try:
-        model = Restorer(RestorerConfig(**{**settings, "dilations": tuple(settings["dilations"])}))
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"The settings in {path} build no restorer; it is damaged or from another version.") from error
-    return _fill(model, path, device)
+
+    def build() -> Restorer:
+        return Restorer(RestorerConfig(**{**settings, "dilations": tuple(settings["dilations"])}))
+
+    return _load(build, Path(path), "restorer", device)

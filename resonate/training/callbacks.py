@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,13 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from resonate import RATE
-from resonate.models.weights import save_weights
+from resonate.models.weights import read_header, save_weights
+from resonate.training.adapt import merged
 
 matplotlib.use("Agg")
 log = logging.getLogger(__name__)
+
+BEST = "best.safetensors"
 
 
 def ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -59,7 +63,10 @@ class StopOnSignal(L.Callback):
                            batch_idx: int) -> None:
         """Stop here if asked to."""
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if self.asked and between_steps and not trainer.should_stop:
+        if not between_steps or trainer.should_stop:
+            return
+        # One process may get the signal alone, and all of them have to save.
+        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.save_checkpoint(self.checkpoint)
             log.info("SIGTERM: saved step %d to %s", trainer.global_step, self.checkpoint)
             trainer.should_stop = True
@@ -105,18 +112,21 @@ class LogFigures(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One line."""
-        figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("valid/", "train/"))}
+        # Those of single severities are left to the tracker.
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items()
+                   if k.startswith(("valid/", "train/")) and k.count("/") < 3}
         log.info("step %d: %s", trainer.global_step, ", ".join(f"{k} {v:.2f}" for k, v in sorted(figures.items())))
 
 
 class ExportWeights(L.Callback):
-    """Writes the weights as safetensors after each validation and at the end, with the run's record.
+    """Writes the weights as safetensors after each validation and at the end, with the run's record, and beside them
+    as ``best.safetensors`` those of the validation with the least loss.
 
     They are the moving average, where one is kept: validation runs on it, and training ends with it. So this callback
     stands after the averaging one, which takes the average away again before validation ends.
 
     Args:
-        path: of the weights.
+        path: of the last weights.
         record: how they came about; kept in their header.
         averaging: the averaging callback, if there is one.
     """
@@ -125,20 +135,33 @@ class ExportWeights(L.Callback):
         self.path = path
         self.record = record
         self.averaging = averaging
+        self._least = math.inf
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run that goes on knows its best weights so far."""
+        best = self.path.with_name(BEST)
+        if trainer.global_step and best.is_file():
+            figures = read_header(best, pl_module.kind)["record"].get("figures", {})
+            self._least = float(figures.get("valid/loss", math.inf))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Export what validation has just measured."""
-        if not trainer.sanity_checking:
-            average = getattr(self.averaging, "_average_model", None)
-            self._export(trainer, pl_module, pl_module.model if average is None else average.module.model)
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        average = getattr(self.averaging, "_average_model", None)
+        model = merged(pl_module.model if average is None else average.module.model)
+        self._export(trainer, pl_module, model, self.path)
+        loss = float(trainer.callback_metrics.get("valid/loss", math.nan))
+        if loss < self._least:
+            self._least = loss
+            self._export(trainer, pl_module, model, self.path.with_name(BEST))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Export the last weights."""
-        self._export(trainer, pl_module, pl_module.model)
+        if trainer.is_global_zero:
+            self._export(trainer, pl_module, merged(pl_module.model), self.path)
 
-    def _export(self, trainer: L.Trainer, pl_module: L.LightningModule, model: torch.nn.Module) -> None:
-        if not trainer.is_global_zero:
-            return
-        figures = {k: round(float(v), 3) for k, v in trainer.callback_metrics.items() if k.startswith("valid/")}
-        save_weights(model, self.path, pl_module.kind, pl_module.settings(),
+    def _export(self, trainer: L.Trainer, pl_module: L.LightningModule, model: torch.nn.Module, path: Path) -> None:
+        figures = {k: round(float(v), 6) for k, v in trainer.callback_metrics.items() if k.startswith("valid/")}
+        save_weights(model, path, pl_module.kind, pl_module.settings(),
                      {**self.record, "step": trainer.global_step, "figures": figures})

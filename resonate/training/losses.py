@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from auraloss.freq import MultiResolutionSTFTLoss
+from auraloss.freq import STFTLoss
 from torch import Tensor, nn
 
 from resonate import STEMS
@@ -17,19 +17,35 @@ def fold_missing(estimate: Tensor, present: Tensor) -> Tensor:
     """Add the estimates of stems that a song does not have apart to its "other", where they sound in the target.
 
     A finished mix has no stem apart: all estimates are summed and compared with the mix. A song whose bass is part of
-    its pads compares the sum of bass and other.
+    its pads compares the sum of bass and other. A stem known to be silent is present, with a target of zeros.
 
     Args:
-        estimate: (batch, 4, channels, samples).
+        estimate: (batch, sources, channels, samples); sources beyond the four stems stay as they are.
         present: (batch, 4) bool.
     """
     absent = ~present
     absent[:, _OTHER] = False
+    absent = nn.functional.pad(absent, (0, estimate.shape[1] - absent.shape[1]))
     weight = absent[:, :, None, None].to(estimate.dtype)
     extra = (estimate * weight).sum(1, keepdim=True)
     is_other = torch.zeros(estimate.shape[1], device=estimate.device, dtype=estimate.dtype)
     is_other[_OTHER] = 1
     return estimate * (1 - weight) + extra * is_other[None, :, None, None]
+
+
+class MagnitudeLoss(STFTLoss):
+    """auraloss's STFT loss with its term of linear magnitudes alone, and without the phase that it computes for nothing
+    (``torch.angle`` is slow, and unsafe on MPS)."""
+
+    def __init__(self, fft_size: int) -> None:
+        super().__init__(fft_size, fft_size // 4, fft_size, w_sc=0.0, w_log_mag=0.0, w_lin_mag=1.0)
+
+    def stft(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, samples) to magnitudes (batch, bins, frames), twice: the second stands for the phase."""
+        z = torch.stft(x, self.fft_size, self.hop_size, self.win_length, self.window, return_complex=True)
+        power = torch.view_as_real(z).square().sum(-1)
+        magnitudes = power.clamp(min=self.eps).sqrt()
+        return magnitudes, magnitudes
 
 
 class StemLoss(nn.Module):
@@ -42,19 +58,21 @@ class StemLoss(nn.Module):
     def __init__(self, stft_weight: float = 0.5, fft_sizes: tuple[int, ...] = (2048, 512)) -> None:
         super().__init__()
         self.stft_weight = stft_weight
-        self.stft = MultiResolutionSTFTLoss(
-            fft_sizes=list(fft_sizes), hop_sizes=[n // 4 for n in fft_sizes], win_lengths=list(fft_sizes),
-            w_sc=0.0, w_log_mag=0.0, w_lin_mag=1.0)
+        self.stft = nn.ModuleList(MagnitudeLoss(n) for n in fft_sizes)
 
     def forward(self, estimate: Tensor, target: Tensor, present: Tensor) -> Tensor:
-        """Scalar loss of (batch, 4, channels, samples) against the same; ``present`` (batch, 4) bool."""
-        known = present.clone()
+        """Scalar loss of (batch, sources, channels, samples) against the same; ``present`` (batch, 4) bool.
+
+        The sources are the four stems and at most one more, whose target is always known.
+        """
+        known = nn.functional.pad(present, (0, estimate.shape[1] - present.shape[1]), value=True)
         known[:, _OTHER] = True
         estimate = fold_missing(estimate, present)[known]
         target = target[known]
         loss = (estimate - target).abs().mean()
         if self.stft_weight:
-            loss = loss + self.stft_weight * self.stft(estimate.mean(1, keepdim=True), target.mean(1, keepdim=True))
+            ours, theirs = estimate.mean(1, keepdim=True), target.mean(1, keepdim=True)
+            loss = loss + self.stft_weight * sum(stft(ours, theirs) for stft in self.stft) / len(self.stft)
         return loss
 
 
@@ -107,7 +125,7 @@ class LogSpectrumLoss(nn.Module):
 
 
 def coherent_sdr(output: Tensor, reference: Tensor) -> Tensor:
-    """How much of the output a filtered reference explains, dB: mean over the batch.
+    """How much of the output a filtered reference explains, dB: (batch,).
 
     The reference is scaled per bin by the complex factor that fits the output best over time, which stands for a filter
     shorter than the window (the f_sdr of the evaluation, in the STFT domain); bounded to about +-40 dB.
@@ -119,7 +137,27 @@ def coherent_sdr(output: Tensor, reference: Tensor) -> Tensor:
     cross = (output * reference.conj()).sum(2).abs().square()
     explained = (cross / (reference.abs().square().sum(2) + 1e-9)).sum(1)
     floor = 1e-4 * total.detach() + 1e-9
-    return 10 * (torch.log10(explained + floor) - torch.log10((total - explained).clamp(min=0) + floor)).mean()
+    return 10 * (torch.log10(explained + floor) - torch.log10((total - explained).clamp(min=0) + floor))
+
+
+def noise_gain(gain: Tensor, music: Tensor, noise: Tensor) -> Tensor:
+    """How far ``gain`` moves music over noise, dB: (batch,), mean over the captured bins weighted by the music's level.
+
+    Per bin, so that lifting or lowering whole bands (EQ) neither helps nor harms; bounded to 30 dB.
+
+    Args:
+        gain: linear (batch, bins, frames), 0 where a bin does not count.
+        music, noise: magnitudes (batch, bins, frames) of what the input consists of.
+    """
+    def level(x: Tensor) -> Tensor:
+        return x.square().sum(2)
+
+    floor = 1e-9 + 1e-3 * level(gain).detach() / gain.shape[2] * level(noise)
+    after = torch.log10((level(gain * music) + 1e-9) / (level(gain * noise) + floor))
+    before = torch.log10((level(music) + 1e-9) / (level(noise) + 1e-9))
+    weight = (level(music) * (gain.detach().amax(2) > 0)).sqrt()
+    weight = weight / (weight.sum(1, keepdim=True) + 1e-9)
+    return 10 * ((after - before) * weight).sum(1)
 
 
 def spectrum(x: Tensor) -> Tensor:

@@ -2,129 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import (
-    EarlyStopping,
-    LearningRateMonitor,
-    RichProgressBar,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import OmegaConf
 
-from resonate import __version__
-from resonate.data.module import CaptureData, DataConfig
-from resonate.degrade.chain import ChainConfig
+from resonate import RATE
+from resonate.data.module import CaptureData
+from resonate.data.music import duration_of, read_stretch
 from resonate.errors import UserError
-from resonate.models.restorer import RestorerConfig
-from resonate.models.separator import build_separator
-from resonate.models.weights import SEPARATOR, load_restorer, load_separator, read_header
+from resonate.models.selfcheck import check_device
 from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal, ramped_average
-from resonate.training.restorer import RestorerTask, target_spectrum
-from resonate.training.schedule import OptimiserConfig
-from resonate.training.separator import SeparatorTask
+from resonate.training.config import TrainConfig, TrainerConfig
+from resonate.training.heldout import data_for
+from resonate.training.record import check_same, make_record, without_paths, write_record
+from resonate.training.start import build_task, check_model
+
+__all__ = ["TrainConfig", "build_task", "build_trainer", "pick_precision", "train", "without_paths"]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass
-class ModelConfig:
-    """Which model is trained.
-
-    Attributes:
-        kind: ``separator`` or ``restorer``.
-        pretrained: ``null`` (from scratch), ``repo`` (the weights in the repo), ``htdemucs`` (downloaded on first use
-            by the demucs package) or a path of weights that train.py wrote.
-        options: settings of a new model; ignored where weights bring their own.
-        stft_weight: weight of the separator's STFT loss.
-        sdr_weight: weight per dB of the restorer's coherent SDR.
-    """
-
-    kind: str = "restorer"
-    pretrained: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    stft_weight: float = 0.5
-    sdr_weight: float = 0.5
-
-
-@dataclass
-class TrainerConfig:
-    """How long and on what.
-
-    Attributes:
-        max_steps: optimiser steps.
-        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        devices: Lightning's.
-        strategy: Lightning's.
-        precision: ``auto`` picks bf16-mixed on CUDA and CPU and 32-true on MPS.
-        threads: CPU threads; 0 leaves torch's choice.
-        valid_every: steps between validations and exports.
-        checkpoint_every: steps between checkpoints.
-        accumulate: batches per optimiser step.
-        clip: gradient norm.
-        ema: decay of the moving average of the weights, which rises to it over the first steps; 0 keeps none.
-    """
-
-    max_steps: int = 20000
-    accelerator: str = "auto"
-    devices: str = "auto"
-    strategy: str = "auto"
-    precision: str = "auto"
-    threads: int = 0
-    valid_every: int = 500
-    checkpoint_every: int = 100
-    accumulate: int = 1
-    clip: float = 5.0
-    ema: float = 0.999
-
-
-@dataclass
-class LoggerConfig:
-    """Where figures go: ``kind`` is ``wandb`` (offline unless logged in) or ``csv``."""
-
-    kind: str = "wandb"
-    project: str = "resonate"
-
-
-@dataclass
-class CallbacksConfig:
-    """What else happens during a run.
-
-    Attributes:
-        listen: validation examples logged as audio and spectrograms.
-        patience: validations without a better ``valid/loss`` after which the run stops; 0 never stops early.
-        progress: show a progress bar.
-    """
-
-    listen: int = 2
-    patience: int = 0
-    progress: bool = True
-
-
-@dataclass
-class TrainConfig:
-    """A whole run; ``configs/`` fills it and the command line overrides it."""
-
-    name: str = "run"
-    output: str = "runs/${name}"
-    seed: int = 1
-    resume: str = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
-    degrade: ChainConfig = field(default_factory=ChainConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+#: Seconds that are decoded at both ends of a file before training.
+_MOMENT = 0.1
 
 
 def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
@@ -139,20 +44,23 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     Raises:
         UserError: before any long work, where the data, weights or settings cannot be used.
     """
+    check_model(config.model)
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    data = CaptureData(config.data, config.degrade, config.trainer.max_steps, config.trainer.accumulate)
+    data = data_for(config)
     data.setup()
+    check_files(data)
     checkpoint = _resume_from(config, output)
-    record = {"name": config.name, "seed": config.seed, "commit": _commit(), "version": __version__,
-              "data": data.describe(), "config": OmegaConf.to_container(OmegaConf.structured(config))}
+    record = make_record(config, data)
     if checkpoint is not None:
-        _check_same(record, output)
+        check_same(record, output)
     task = build_task(config, data, fresh=checkpoint is None)
-    (output / "record.json").write_text(json.dumps(record, indent=1, default=str))
+    if pick_precision(config.trainer)[0] == "mps":
+        check_device(task.model, "mps")
+    write_record(record, output)
     trainer = build_trainer(config, output, without_paths(record))
     trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     log.info("%s stands at step %d of %d", output, trainer.global_step, config.trainer.max_steps)
@@ -161,86 +69,16 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     return {k: float(v) for k, v in trainer.callback_metrics.items()}, {"trainer": trainer, "task": task, "data": data}
 
 
-def without_paths(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with the last part of every path alone: exported weights travel, and nobody's folders with them."""
-    def short(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: short(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [short(v) for v in value]
-        return Path(value).name if isinstance(value, str) and os.sep in value else value
-
-    return short(record)
-
-
-def _check_same(record: dict[str, Any], output: Path) -> None:
-    """Refuse to resume a run that was made with another model or other data."""
-    path = output / "record.json"
-    if not path.is_file():
+def check_files(data: CaptureData) -> None:
+    """Decode a moment at both ends of every file of music. Raises UserError naming the first that cannot be read."""
+    if data.config.cache or data.config.shards:
         return
-    before = json.loads(path.read_text())["config"]
-    now = json.loads(json.dumps(record["config"], default=str))
-    fixed = (("model", "kind"), ("model", "options"), ("model", "pretrained"), ("data", "music"), ("data", "cache"),
-             ("data", "batch_size"), ("data", "seed"))
-    for group, key in fixed:
-        if before[group].get(key) != now[group].get(key):
-            raise UserError(f"{output} holds a run with {group}.{key}={before[group].get(key)}, not "
-                            f"{now[group].get(key)}; choose another output=FOLDER, or resume=never to start over.")
-
-
-def build_task(config: TrainConfig, data: CaptureData, fresh: bool = True) -> L.LightningModule:
-    """The LightningModule for ``config.model``, with pretrained weights where they are asked for.
-
-    ``fresh`` is False where a checkpoint will bring all weights.
-    """
-    model, steps = config.model, config.trainer.max_steps
-    if model.kind == "restorer":
-        if model.pretrained:
-            loaded = load_restorer(_weights_path(model.pretrained, "restorer"))
-            task = RestorerTask(loaded.config, config.optimiser, steps, sdr_weight=model.sdr_weight)
-            task.model.load_state_dict(loaded.state_dict())
-            return task
-        options = dict(model.options)
-        if "dilations" in options:
-            options["dilations"] = tuple(options["dilations"])
-        count = min(len(data.train), 64)
-        target = target_spectrum([data.train[i]["dry"].sum(0) for i in range(count)]) if fresh else None
-        return RestorerTask(RestorerConfig(**options), config.optimiser, steps, target, model.sdr_weight)
-    if model.kind == "separator":
-        network, settings = _separator(model)
-        return SeparatorTask(network, settings, config.optimiser, steps, model.stft_weight)
-    raise UserError(f"model.kind is {model.kind}; the choices are separator and restorer.")
-
-
-def _separator(model: ModelConfig) -> tuple[torch.nn.Module, dict[str, Any]]:
-    if not model.pretrained:
-        return build_separator(**model.options), dict(model.options)
-    if model.pretrained == "htdemucs":
-        return _released_htdemucs()
-    path = _weights_path(model.pretrained, "separator")
-    settings = read_header(path, "separator")["settings"]
-    return load_separator(path).requires_grad_(True), settings
-
-
-def _released_htdemucs() -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The released weights through the demucs package, which downloads 81 MB on first use."""
-    from demucs.pretrained import get_model
-
-    log.info("Fetching htdemucs through the demucs package: 81 MB on first use.")
-    try:
-        bag = get_model("htdemucs")
-    except (OSError, RuntimeError) as error:
-        raise UserError("The htdemucs weights could not be downloaded; give a local file with model.pretrained=PATH, "
-                        "or model.pretrained=repo for the small model of this repo.") from error
-    network = bag.models[0]
-    _, arguments = network._init_args_kwargs
-    settings = {k: v for k, v in arguments.items() if k not in ("sources", "samplerate", "segment")}
-    settings["segment"] = float(network.segment)
-    return network, settings
-
-
-def _weights_path(name: str, kind: str) -> Path:
-    return (SEPARATOR.parent / f"{kind}.safetensors") if name == "repo" else Path(name)
+    songs = {str(song.files[0]): song for dataset in (data.train, data.valid) for song in dataset.excerpts.songs}
+    for song in songs.values():
+        for path in song.files:
+            for start in (0.0, max(0.0, duration_of(path) - _MOMENT)):
+                if not bool(torch.from_numpy(read_stretch(path, start, int(_MOMENT * RATE))).isfinite().all()):
+                    raise UserError(f"{path} holds values that are no numbers; export it again.")
 
 
 def pick_precision(config: TrainerConfig) -> tuple[str, str]:
@@ -250,8 +88,12 @@ def pick_precision(config: TrainerConfig) -> tuple[str, str]:
         accelerator = "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     precision = config.precision
     if precision == "auto":
-        half = "16-mixed" if accelerator == "gpu" and not torch.cuda.is_bf16_supported() else "bf16-mixed"
-        precision = "32-true" if accelerator == "mps" else half
+        if accelerator == "gpu":
+            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        else:
+            # A CPU without bf16 instructions emulates them, at a quarter of the speed of fp32.
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            precision = "bf16-mixed" if accelerator == "cpu" and native else "32-true"
     return accelerator, precision
 
 
@@ -279,8 +121,8 @@ def build_trainer(config: TrainConfig, output: Path, record: dict[str, Any]) -> 
                   StopOnSignal(output / "checkpoints" / "last.ckpt")]
     devices: Any = int(settings.devices) if settings.devices.isdigit() else settings.devices
     return L.Trainer(
-        accelerator=accelerator, devices=devices, strategy=settings.strategy, precision=precision,
-        max_steps=settings.max_steps, max_epochs=-1, accumulate_grad_batches=settings.accumulate,
+        accelerator=accelerator, devices=devices, num_nodes=settings.num_nodes, strategy=settings.strategy,
+        precision=precision, max_steps=settings.max_steps, max_epochs=-1, accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip, val_check_interval=settings.valid_every * settings.accumulate,
         check_val_every_n_epoch=None, num_sanity_val_steps=0, log_every_n_steps=10, callbacks=callbacks,
         logger=_logger(config, output), enable_progress_bar=config.callbacks.progress, default_root_dir=output,
@@ -304,7 +146,7 @@ def _netrc() -> str:
 
 
 def _log_artifact(logger: WandbLogger, weights: Path, name: str) -> None:
-    if weights.is_file():
+    if weights.is_file() and logger.experiment is not None:
         import wandb
         artifact = wandb.Artifact(f"{name}-weights", type="model")
         artifact.add_file(str(weights))
@@ -322,12 +164,3 @@ def _resume_from(config: TrainConfig, output: Path) -> Path | None:
     found = [p for p in (output / "checkpoints").glob("*.ckpt") if not p.name.startswith("best")]
     found.sort(key=lambda p: p.stat().st_mtime)
     return found[-1] if found else None
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False,
-                              cwd=Path(__file__).parent)
-    except OSError:  # no git on this machine
-        return "unknown"
-    return done.stdout.strip() or "unknown"

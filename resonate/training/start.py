@@ -1,0 +1,122 @@
+"""Where a training starts: a new model, weights of the repo, of an earlier run, or of demucs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from demucs.htdemucs import HTDemucs
+
+from resonate.data.module import CaptureData
+from resonate.errors import UserError
+from resonate.models.demucs_files import find_weights
+from resonate.models.restorer import RestorerConfig
+from resonate.models.separator import add_crowd_source, build_separator
+from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
+from resonate.training.adapt import add_lora, freeze
+from resonate.training.config import ModelConfig, TrainConfig
+from resonate.training.restorer import RestorerTask, target_spectrum
+from resonate.training.separator import SeparatorTask
+
+log = logging.getLogger(__name__)
+_CHOICES = {"kind": ("separator", "restorer"), "input": ("capture", "dry"), "target": ("wet", "dry")}
+
+
+def check_model(model: ModelConfig) -> None:
+    """Refuse settings that do not go together, before anything is read. Raises UserError."""
+    for name, choices in _CHOICES.items():
+        if getattr(model, name) not in choices:
+            raise UserError(f"model.{name} is {getattr(model, name)}; the choices are {' and '.join(choices)}.")
+    if model.lora_rank < 0:
+        raise UserError(f"model.lora_rank must be 0 or more, got {model.lora_rank}.")
+    if model.kind == "restorer":
+        changed = [name for name in ("input", "target", "remix", "crowd_source", "freeze", "lora_rank")
+                   if getattr(model, name) != getattr(ModelConfig(), name)]
+        if changed:
+            raise UserError(f"model.{changed[0]} is a setting of the separator; leave it out for the restorer.")
+    if model.remix and model.input != "dry":
+        raise UserError("model.remix mixes stems of different songs, which share no capture; it needs model.input=dry "
+                        "(captures made from data.music are remixed before the capture in any case).")
+    if model.crowd_source and (model.input == "dry" or model.target == "dry"):
+        raise UserError("model.crowd_source needs model.input=capture and model.target=wet; clean stems have no crowd.")
+
+
+def build_task(config: TrainConfig, data: CaptureData, fresh: bool = True) -> L.LightningModule:
+    """The LightningModule for ``config.model``, with pretrained weights where they are asked for.
+
+    ``fresh`` is False where a checkpoint will bring all weights.
+    """
+    model, steps = config.model, config.trainer.max_steps
+    if model.kind == "restorer":
+        return _restorer(config, data, fresh)
+    network, settings = start_separator(model)
+    if model.crowd_source:
+        network, settings = add_crowd_source(network, settings)
+    network.requires_grad_(True)
+    if model.freeze:
+        log.info("%d weights stay as they are.", freeze(network, model.freeze))
+    if model.lora_rank:
+        log.info("Low-rank updates of %d numbers are trained.", add_lora(network, model.lora_rank, model.lora_targets))
+    if not any(p.requires_grad for p in network.parameters()):
+        raise UserError("model.freeze leaves nothing to train; name fewer modules or set model.lora_rank.")
+    return SeparatorTask(network, settings, config.optimiser, steps, model, config.seed)
+
+
+def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTask:
+    model, steps = config.model, config.trainer.max_steps
+    if model.pretrained:
+        loaded = load_restorer(RESTORER if model.pretrained == "repo" else model.pretrained)
+        task = RestorerTask(loaded.config, config.optimiser, steps, sdr_weight=model.sdr_weight)
+        task.model.load_state_dict(loaded.state_dict())
+        return task
+    options = dict(model.options)
+    if "dilations" in options:
+        options["dilations"] = tuple(options["dilations"])
+    target = target_spectrum([example["dry"].sum(0) for example in data.look(64)]) if fresh else None
+    return RestorerTask(RestorerConfig(**options), config.optimiser, steps, target, model.sdr_weight)
+
+
+def start_separator(model: ModelConfig) -> tuple[HTDemucs, dict[str, Any]]:
+    """The separator to begin with and the settings that build it again. Raises UserError where it cannot be had."""
+    if not model.pretrained:
+        settings = dict(model.options)
+        try:
+            return build_separator(**settings), settings
+        except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+            raise UserError(f"model.options build no HTDemucs ({error}); see configs/model for settings that "
+                            "do.") from error
+    if model.pretrained == "repo":
+        path = SEPARATOR
+    elif model.pretrained == "htdemucs":
+        path = download_htdemucs()
+    else:
+        path = find_weights(Path(model.pretrained).expanduser())
+    return load_separator(path), read_header(path, "separator")["settings"]
+
+
+def download_htdemucs() -> Path:
+    """The released weights in the place where the demucs package keeps them, downloaded on first use.
+
+    The package's own loader would import what the file names, or fall back on a pickle; the file is therefore fetched
+    as the package does and read by this project's loader.
+    """
+    from demucs.hf import DEFAULT_NAMESPACE, hf_repo_name
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repository = f"{DEFAULT_NAMESPACE}/{hf_repo_name('htdemucs')}"
+    try:
+        bag = yaml.safe_load(Path(hf_hub_download(repository, "htdemucs.yaml")).read_text(encoding="utf-8"))
+        (signature,) = bag["models"]
+        name = f"{signature}.safetensors"
+        if not isinstance(try_to_load_from_cache(repository, name), str):
+            size = get_hf_file_metadata(hf_hub_url(repository, name)).size or 0
+            log.info("Downloading the released htdemucs: %.0f MB, once.", size / 1e6)
+        return Path(hf_hub_download(repository, name))
+    except (OSError, RuntimeError, HfHubHTTPError, HFValidationError, yaml.YAMLError, KeyError, TypeError,
+            ValueError) as error:
+        raise UserError("The released htdemucs could not be downloaded (is there a network?); give a local file with "
+                        "model.pretrained=PATH, or model.pretrained=repo for the small model of this repo.") from error

@@ -1,0 +1,185 @@
+"""Readiness for Apple's GPUs, checked without one: every tensor and operation of a training step of each model."""
+
+import ast
+import importlib.util
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import demucs
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import resonate
+from resonate import STEMS
+from resonate.models.restorer import RestorerConfig
+from resonate.models.separator import build_separator
+from resonate.models.stats import BINS
+from resonate.training.config import ModelConfig
+from resonate.training.restorer import RestorerTask
+from resonate.training.schedule import OptimiserConfig
+from resonate.training.separator import SeparatorTask
+
+ROOT = Path(__file__).parents[1]
+log = logging.getLogger(__name__)
+
+#: Operations seen on the CPU that torch's list gives no MPS kernel for, and why that does no harm there.
+ALLOWED = {
+    "_scaled_dot_product_flash_attention_for_cpu": "the CPU's own attention; MPS takes "
+    "_scaled_dot_product_attention_math_for_mps",
+    "_scaled_dot_product_flash_attention_for_cpu_backward": "as its forward pass",
+    "native_group_norm_backward": "runs on the CPU through PYTORCH_ENABLE_MPS_FALLBACK, which train.py sets; the "
+    "transformer's output norms alone need it",
+}
+
+#: Where demucs and this repo ask what device they are on, and what they do there.
+BRANCHES = {
+    "demucs/hdemucs.py": "as htdemucs.py; its layers are used, its model is not",
+    "demucs/htdemucs.py": "the spectrogram's values go to the CPU and come back: complex numbers stay there",
+    "demucs/spec.py": "the STFT and its inverse run on the CPU",
+    "resonate/restore/config.py": "the names that device= takes",
+    "resonate/restore/estimate.py": "how quick a device is, for the time expected",
+    "resonate/restore/work.py": "auto takes mps where there is no cuda",
+    "resonate/training/run.py": "auto takes mps, in float32, after comparing it with the CPU",
+}
+
+
+def kernels() -> dict[str, bool]:
+    """Operation (with overload) -> whether it runs on MPS, from the list inside the torch wheel."""
+    folder = Path(importlib.util.find_spec("torchgen").submodule_search_locations[0])
+    text = (folder / "packaged" / "ATen" / "native" / "native_functions.yaml").read_text()
+    found, delegates = {}, {}
+    for entry in re.split(r"^- func: ", text, flags=re.MULTILINE)[1:]:
+        name = entry.split("(")[0].strip()
+        dispatch = re.search(r"^  dispatch:\n((?:    .*\n| *#.*\n)+)", entry, re.MULTILINE)
+        keys = re.findall(r"^    ([\w, ]+):", dispatch[1], re.MULTILINE) if dispatch else []
+        keys = {key.strip() for group in keys for key in group.split(",")}
+        # Without a dispatch table an operation is made of others, unless it delegates to its out= form.
+        found[name] = not dispatch or any(key == "MPS" or key.startswith("Composite") for key in keys)
+        if delegate := re.search(r"^  structured_delegate: (\S+)", entry, re.MULTILINE):
+            delegates[name] = delegate[1]
+        for made in re.findall(r"^  autogen: (.*)", entry, re.MULTILINE):
+            found.update(dict.fromkeys((m.strip() for m in made.split(",")), found[name]))
+    return {**found, **{name: found[target] for name, target in delegates.items()}}
+
+
+class Watch(TorchDispatchMode):
+    """Notes every operation, and those that meet float64 or complex tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: set[str] = set()
+        self.double: set[str] = set()
+        self.complex: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.namespace == "profiler":  # the optimiser marks its steps
+            return result
+        name = func._schema.name.removeprefix("aten::")
+        name = f"{name}.{func._schema.overload_name}" if func._schema.overload_name else name
+        self.operations.add(name)
+        for value in tree_leaves((args, kwargs, result)):
+            if isinstance(value, torch.Tensor):
+                if value.dtype == torch.float64:
+                    self.double.add(name)
+                if value.is_complex():
+                    self.complex.add(name)
+        return result
+
+
+def restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+    x = torch.randn(1, 2, 22050) * 0.1
+    stats = {"ltas_db": torch.full((1, BINS), -40.0), "floor_db": torch.full((1, BINS), -80.0),
+             "in_band": (torch.arange(BINS)[None] < 400).float()}
+    task = RestorerTask(RestorerConfig(width=8, dilations=(1, 2)), OptimiserConfig(), 2)
+    return task, {"capture": x, "dry": x[:, None].repeat(1, 4, 1, 1) / 4, **stats}
+
+
+def separator() -> tuple[SeparatorTask, dict[str, torch.Tensor]]:
+    # Every kind of part that the released model has, only smaller.
+    settings = {"segment": 0.5, "channels": 8, "t_layers": 2, "t_heads": 2, "bottom_channels": 8, "dconv_mode": 3,
+                "sources": [*STEMS, "crowd"]}
+    stems = torch.randn(1, 4, 2, 22050) * 0.1
+    batch = {"capture": stems.sum(1), "wet": stems, "dry": stems, "present": torch.tensor([[True, False, True, True]])}
+    config = ModelConfig(kind="separator", crowd_source=True)
+    return SeparatorTask(build_separator(**settings), settings, OptimiserConfig(), 2, config), batch
+
+
+def step(make) -> Watch:
+    """One training step under watch: forward, backward, clipping, optimiser, schedule."""
+    torch.manual_seed(0)
+    task, batch = make()
+    task.log = task.log_dict = lambda *_, **__: None
+    made = task.configure_optimizers()
+    with Watch() as watch:
+        loss = task.training_step(batch, 0)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 5.0)
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+        made["optimizer"].zero_grad()
+    return watch
+
+
+@pytest.mark.parametrize("make", [restorer, separator])
+def test_a_training_step_has_no_float64_and_runs_on_mps(make):
+    watch, there = step(make), kernels()
+    assert {"_fft_r2c", "_fft_c2r", "mm"} & watch.operations
+    assert not watch.double
+    missing = {name for name in watch.operations if not there.get(name, False)}
+    assert {name.split(".")[0] for name in missing} <= set(ALLOWED), missing
+    # MPS has known complex numbers since macOS 14; none of these needs torch.angle.
+    log.info("%s: complex tensors in %s", make.__name__, ", ".join(sorted(watch.complex)))
+    log.info("%s: without an MPS kernel: %s", make.__name__, ", ".join(sorted(missing)) or "nothing")
+    assert not {name for name in watch.complex if name.startswith(("angle", "polar"))}
+
+
+def test_the_list_of_kernels_is_read_as_it_is_meant():
+    there = kernels()
+    assert there["mm"] and there["convolution"] and there["_fft_r2c"] and there["add.Tensor"] and there["chunk"]
+    assert not there["linalg_eig"] and not there["_scaled_dot_product_flash_attention_for_cpu"]
+
+
+def test_the_watch_sees_float64_that_numpy_brings_in():
+    with Watch() as watch:
+        torch.ones(3) * torch.from_numpy(np.ones(3))
+    assert "mul.Tensor" in watch.double
+
+
+def test_branches_on_the_device_are_known():
+    found = set()
+    theirs = Path(demucs.__file__).parent
+    places = [(Path(resonate.__file__).parent, "**/*.py"),
+              *((theirs, f"{name}.py") for name in ("htdemucs", "spec", "transformer", "hdemucs", "apply"))]
+    for folder, pattern in places:
+        for path in folder.glob(pattern):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and node.value == "mps":
+                    found.add(f"{folder.name}/{path.relative_to(folder)}")
+    for name in sorted(found):
+        log.info("%s: %s", name, BRANCHES.get(name))
+    assert not found - set(BRANCHES)
+    assert {"demucs/htdemucs.py", "demucs/spec.py", "resonate/training/run.py"} <= found
+
+
+@pytest.mark.parametrize("script", ["train.py", "infer.py"])
+def test_fallback_is_set_before_torch_is_imported(script):
+    lines = (ROOT / script).read_text(encoding="utf-8").splitlines()
+    fallback = next(i for i, line in enumerate(lines) if "PYTORCH_ENABLE_MPS_FALLBACK" in line)
+    imports = [i for i, line in enumerate(lines) if re.match(r"(import|from) (?!__future__|os|signal|sys)", line)]
+    assert imports and fallback < min(imports)
+
+
+def test_training_is_imported_without_a_network():
+    code = ("import socket\n"
+            "def refuse(*a, **k): raise AssertionError('a connection while importing')\n"
+            "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
+            "import resonate.training.run\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
