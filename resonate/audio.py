@@ -6,6 +6,7 @@ and obeys the container's edit list or skip data; writing is atomic: a file is c
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -186,7 +187,7 @@ def encode(path: str | Path, samples: np.ndarray, rate: int, codec: str = "aac",
     """Encode (channels, time) samples, 1 or 2 channels, with one of FFmpeg's encoders, atomically.
 
     The container follows the suffix. The encoder's delay goes into the container's edit list or skip data, where the
-    container has one. ValueError when the codec is unknown, or does not take the rate.
+    container has one. ValueError when the codec is unknown, or does not take the rate; OSError for a full disk.
     """
     path, samples = Path(path), np.atleast_2d(np.asarray(samples, dtype=np.float32))
     layout = {1: "mono", 2: "stereo"}[samples.shape[0]]
@@ -211,6 +212,8 @@ def encode(path: str | Path, samples: np.ndarray, rate: int, codec: str = "aac",
             container.mux(stream.encode(None))
         os.replace(part, path)
     except av.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise ValueError(f"{codec} at {rate} Hz cannot be written to {path.suffix}: {error}") from error
     finally:
         part.unlink(missing_ok=True)

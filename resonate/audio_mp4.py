@@ -69,6 +69,12 @@ def _moov(file: BinaryIO) -> bytes | None:
     return None
 
 
+def lacks_index(file: BinaryIO) -> bool:
+    """Whether this is an MP4-family file whose index (`moov`) is missing or cut, as when a recorder was stopped."""
+    file.seek(4)
+    return file.read(4) == b"ftyp" and _moov(file) is None
+
+
 def _flatten(data: bytes, begin: int, end: int, found: dict[bytes, list[bytes]]) -> None:
     for kind, first, last in _boxes(data, begin, end):
         if kind in _NESTED:

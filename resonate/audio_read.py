@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from resonate.audio_mp4 import presentation
+from resonate.audio_mp4 import lacks_index, presentation
 from resonate.errors import UserError
 
 #: Containers that are opened. Play lists and scripts are not among them: FFmpeg would follow what they name.
@@ -92,6 +92,11 @@ class Reader:
             self._container = av.open(self._file, options={"format_whitelist": FORMATS})
             streams = self._container.streams.audio
         except (av.FFmpegError, ValueError):
+            if lacks_index(self._file):
+                raise AudioError(
+                    f"{self.path}: the file breaks off before its index, without which its sound cannot be found; "
+                    "copy it again from the phone, or have it repaired by a tool for broken MP4 files."
+                ) from None
             raise AudioError(f"{self.path}: this is not a sound or video file that can be read.") from None
         if not streams:
             raise AudioError(f"{self.path}: there is no sound in this file.")
@@ -186,7 +191,11 @@ class Reader:
         if bad:
             source.notes.append(f"{bad} damaged packets of {bad + good} were left out")
         if self._limit is not None and given < self._limit:
-            source.notes.append(f"the file ends {self._limit - given} samples before the end that it states")
+            lost = self._limit - given
+            source.notes.append(
+                f"the file ends {lost} samples ({lost / rate:.2f} s, {100 * lost / self._limit:.1f} %) before the end "
+                "that it states"
+            )
         if not source.has_edit_list and not source.trimmed_start and not source.trimmed_end:
             source.notes.append("no edit list or skip data: all decoded samples are used")
 

@@ -11,6 +11,8 @@ from resonate.errors import UserError
 from resonate.restore.arguments import find_inputs, parse
 from resonate.restore.command import read_config
 from resonate.restore.results import finished, folder_names
+from resonate.restore.separation import passes
+from resonate.restore.stages import chain
 
 NAMES = (
     "Voice 001 (1).m4a",
@@ -65,8 +67,36 @@ def test_settings_and_presets_reach_the_config():
     assert (config.mode, config.start, config.strength.gain, config.diagnose_only) == ("reveal", 1.5, 0.5, True)
     assert (config.ledger, config.overwrite, config.device) == (False, True, "cpu")
     assert (config.separator, config.restorer) == ("a b.safetensors", "#1.safetensors")
-    assert read_config(parse(["restore=gentle"]))[0].strength.extension == 0.5
-    assert read_config(parse(["restore=reveal"]))[0].mode == "reveal"
+
+
+def test_presets():
+    plain = read_config(parse([]))[0]
+    presets = {name: read_config(parse([f"restore={name}"]))[0] for name in ("reveal", "extend", "fast", "best")}
+    assert presets["reveal"].mode == "reveal" and presets["extend"] == plain
+    assert not presets["fast"].ledger and presets["fast"].separate.stride > plain.separate.stride
+    assert len(passes(presets["best"].separate)) > len(passes(plain.separate))
+
+
+@pytest.mark.parametrize(
+    ("stages", "part"),
+    [
+        ("ingest,diagnose,dream", "there is no stage dream: choose among ingest, diagnose"),
+        ("ingest,diagnose,ingest", "ingest is there 2 times"),
+        ("ingest,diagnose,precondition,restore,remix,stems,master", "separate cannot be left out"),
+        ("ingest,diagnose,precondition,restore,separate,remix,stems,master", "put separate before it"),
+        ("ingest,diagnose,precondition,separate,restore,remix,stems,master,width", "put width before it"),
+    ],
+)
+def test_a_chain_that_makes_no_sense_is_one_sentence(stages, part):
+    with pytest.raises(UserError, match=part) as error:
+        read_config(parse([f"stages=[{stages}]"]))
+    assert str(error.value).endswith(".")
+
+
+def test_stages_are_chosen_and_ordered():
+    names = "ingest,diagnose,precondition,separate,restore,remix,stems,width,match,master"
+    names = [stage.name for stage in chain(read_config(parse([f"stages=[{names}]"]))[0])]
+    assert names[-3:] == ["width", "match", "master"] and "ledger" not in names
 
 
 def test_where_and_how_a_result_is_made_does_not_change_what_it_is():

@@ -98,7 +98,8 @@ def restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
     stats = {"ltas_db": torch.full((1, BINS), -40.0), "floor_db": torch.full((1, BINS), -80.0),
              "in_band": (torch.arange(BINS)[None] < 400).float()}
     task = RestorerTask(RestorerConfig(width=8, dilations=(1, 2)), OptimiserConfig(), 2)
-    return task, {"capture": x, "dry": x[:, None].repeat(1, 4, 1, 1) / 4, **stats}
+    stems = x[:, None].repeat(1, 4, 1, 1) / 4
+    return task, {"capture": x, "wet": 0.8 * stems, "dry": stems, **stats}
 
 
 def separator() -> tuple[SeparatorTask, dict[str, torch.Tensor]]:

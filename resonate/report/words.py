@@ -14,6 +14,10 @@ STAGES = {
     "remix": "Put the instruments together again",
     "ledger": "Write down what was kept, added and removed",
     "stems": "Write the restored stems",
+    "equalise": "Correct the tone within bounds",
+    "match": "Bring the tone towards the reference",
+    "compress": "Even out loud passages gently",
+    "width": "Keep the stereo image no wider than it was captured",
     "master": "Set loudness and peaks, write the master",
     "report": "Make this page",
 }

@@ -1,7 +1,8 @@
 """The command line of infer.py, read before Hydra sees any of it, so that names are taken literally.
 
 Hydra's grammar refuses or rewrites quotes, commas, brackets, `=` and names that look like numbers. What follows
-`input=`, `output=`, `reference=`, `separator=` and `restorer=` is a name, and so is any word that is a file.
+`input=`, `output=`, `reference=`, `tonal_reference=`, `separator=` and `restorer=` is a name, and so is any word that
+is a file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from resonate.audio import SUFFIXES
 from resonate.errors import UserError
 
 #: Keys whose values are names.
-NAMES = ("input", "output", "reference", "separator", "restorer")
+NAMES = ("input", "output", "reference", "tonal_reference", "separator", "restorer")
 
 _OVERRIDE = re.compile(r"^[~+]{0,2}[A-Za-z_][\w./@-]*=", re.A)
 
@@ -28,6 +29,7 @@ class Arguments:
     inputs: list[str] = field(default_factory=list)
     output: str | None = None
     reference: str | None = None
+    tonal_reference: str | None = None
     separator: str | None = None
     restorer: str | None = None
     overrides: list[str] = field(default_factory=list)
@@ -73,7 +75,7 @@ def _is_override(word: str) -> bool:
     if not _OVERRIDE.match(word):
         return False
     key, value = word.split("=", 1)
-    named = key in ("input", "reference", "separator", "restorer") and os.path.lexists(os.path.expanduser(value))
+    named = key in NAMES and key != "output" and os.path.lexists(os.path.expanduser(value))
     return named or not os.path.lexists(word)
 
 

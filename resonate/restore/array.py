@@ -10,11 +10,11 @@ import numpy as np
 
 from resonate import RATE, STEMS, audio
 from resonate.restore.config import RestoreConfig
-from resonate.restore.networks import Remix, Restore, Separate
-from resonate.restore.prepare import Diagnose, Ingest, Precondition
+from resonate.restore.stages import chain
 from resonate.restore.work import Models, Work
 
-_STAGES = (Ingest(), Diagnose(), Precondition(), Separate(), Restore(), Remix())
+#: Where the chain ends here.
+_LAST = "remix"
 
 
 def restore_array(x: np.ndarray, config: RestoreConfig, models: Models) -> dict[str, np.ndarray]:
@@ -32,11 +32,15 @@ def restore_array(x: np.ndarray, config: RestoreConfig, models: Models) -> dict[
     with TemporaryDirectory(prefix="resonate-") as name:
         folder = Path(name)
         audio.write(folder / "input.wav", x, RATE)
-        whole = replace(config, start=0.0, duration=None)
+        whole = replace(config, start=0.0, duration=None, diagnose_only=False)
         work = Work(folder / "input.wav", folder, folder, whole, models)
         try:
-            for stage in _STAGES:
+            stages = chain(whole)
+            for stage in stages[: [stage.name for stage in stages].index(_LAST) + 1]:
+                work.folder = work.result = folder / stage.name
+                work.folder.mkdir()
                 stage.run(work)
+                work.release()
             shape = (len(STEMS), 2, work.length)
             return {key: work.track[key].read(0, work.length).reshape(shape) for key in ("revealed", "extended")}
         finally:

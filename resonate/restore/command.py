@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from resonate.audio import Source, probe
 from resonate.errors import UserError
@@ -21,6 +22,9 @@ from resonate.restore.arguments import Arguments, find_inputs, parse
 from resonate.restore.config import RestoreConfig, from_dict
 from resonate.restore.estimate import check_disk, estimate, sentence
 from resonate.restore.pipeline import Outcome, restore
+from resonate.restore.scratch import lock, scratch_path
+from resonate.restore.screen import Screen
+from resonate.restore.stages import chain
 from resonate.restore.work import Models
 
 log = logging.getLogger(__name__)
@@ -36,7 +40,8 @@ USAGE = """Restore recordings made in the crowd: stems, a master and a report pe
   FILE, input=FILE       a recording, a glob, or a folder of recordings; may be given several times
   -o, output=FOLDER      where the results go (default: restored/), one folder for each recording
   reference=FILE         a clean recording of the same performance: adds reference.json with measures against it
-  separator=, restorer=  weights (default: those of the repo)
+  tonal_reference=FILE   a finished track whose long-term spectrum the master is brought towards (EQ alone)
+  separator=, restorer=  weights (default: those of the repo); separator=htdemucs fetches the released ones once
   --                     what follows is names
 
 Settings, as name=value; configs/restore/ explains each:
@@ -53,8 +58,10 @@ def read_config(arguments: Arguments) -> tuple[RestoreConfig, str]:
     except (HydraException, OmegaConfBaseException) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"The settings {' '.join(arguments.overrides)} cannot be read: {first}") from None
-    values |= {"separator": arguments.separator, "restorer": arguments.restorer}
-    return from_dict(values), OmegaConf.to_yaml(OmegaConf.create(values))
+    values |= {name: getattr(arguments, name) for name in ("separator", "restorer", "tonal_reference")}
+    config = from_dict(values)
+    chain(config)
+    return config, OmegaConf.to_yaml(OmegaConf.create(values))
 
 
 def _check_keys(overrides: list[str], plain: dict[str, Any]) -> None:
@@ -74,36 +81,6 @@ def _check_keys(overrides: list[str], plain: dict[str, Any]) -> None:
             )
 
 
-class Screen:
-    """What the user reads while it works. Names are shown as they are, never as markup."""
-
-    def __init__(self) -> None:
-        self.out = Console(markup=False, highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-        self._stage = ""
-
-    def say(self, text: str) -> None:
-        """A line."""
-        self.out.print(_printable(text))
-
-    def fail(self, text: str) -> None:
-        """A line on standard error."""
-        self.err.print(_printable(text))
-
-    def tell(self, stage: str, share: float) -> None:
-        """Progress: on a terminal a line that moves, else a line per stage."""
-        if self.out.is_terminal:
-            self.out.print(f"  {stage} {100 * share:3.0f} %   ", end="\r")
-        elif stage != self._stage:
-            self.out.print(f"  {stage}")
-        self._stage = stage
-
-
-def _printable(text: str) -> str:
-    """Names may hold bytes that are no text; show them escaped."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def main(argv: list[str]) -> int:
     """Run. Exit status 0: all done; 1: some of several recordings failed; 2: nothing could be done."""
     screen = Screen()
@@ -117,7 +94,7 @@ def main(argv: list[str]) -> int:
         screen.fail(str(error))
         return 2
     except KeyboardInterrupt:
-        screen.fail("Stopped; nothing half-written is left.")
+        screen.fail("Stopped; what is done so far is kept, and the same command goes on from there.")
         return 130
 
 
@@ -130,31 +107,43 @@ def _run(arguments: Arguments, screen: Screen) -> int:
         if len(inputs) > 1:
             raise UserError("A reference belongs to one recording: give one input with it.")
         probe(reference)
-    models = Models(config)
-    if not config.diagnose_only:
-        models.check()
+    if config.tonal_reference is not None:
+        probe(Path(config.tonal_reference))
     sources, failures = _probe(inputs)
     if not sources:
         return _summary(screen, [], failures, len(inputs))
+    models = Models(config)
+    if not config.diagnose_only:
+        models.check()
     results.check_output(output)
     names = dict(zip(sources, results.folder_names(list(sources), output), strict=True))
-    estimates = [estimate(source, config, models.device) for source in sources.values()]
-    screen.say(sentence(estimates, models.device))
-    check_disk(estimates, output)
-    _start_log(output, text, arguments.overrides)
-    done: list[Outcome] = []
-    for path, name in names.items():
-        screen.say(f"{path}")
+    estimates = {path: estimate(source, config, models) for path, source in sources.items()}
+    screen.say(sentence(list(estimates.values()), models.device))
+    check_disk(list(estimates.values()), output, [scratch_path(output / name) for name in names.values()])
+    busy = f"Another run is writing to {output}; wait for it, or choose another output."
+    with lock(output / results.RUNS / "lock", busy):
+        if not config.diagnose_only:
+            models.load()
         try:
-            outcome = restore(path, output / name, config, models, screen.tell)
-            if reference is not None and not config.diagnose_only:
-                screen.say("  " + compare(path, reference, outcome))
-        except (UserError, OSError) as error:
-            failures[path] = _reason(error)
-            log.error("%s: %s", path, failures[path])
-            continue
-        done.append(outcome)
-        _announce(screen, outcome)
+            _start_log(output, text, arguments.overrides)
+        except OSError as error:
+            raise UserError(
+                f"The run's log cannot be written to {output} ({error.strerror}): make room there."
+            ) from None
+        done: list[Outcome] = []
+        for path, name in names.items():
+            screen.say(f"{path}")
+            try:
+                with screen.progress(estimates[path].stages) as tell:
+                    outcome = restore(path, output / name, config, models, tell)
+                if reference is not None and not config.diagnose_only:
+                    screen.say("  " + compare(path, reference, outcome))
+            except (UserError, OSError) as error:
+                failures[path] = _reason(error, output)
+                log.error("%s: %s", path, failures[path])
+                continue
+            done.append(outcome)
+            _announce(screen, outcome)
     return _summary(screen, done, failures, len(inputs))
 
 
@@ -170,9 +159,16 @@ def _probe(inputs: list[Path]) -> tuple[dict[Path, Source], dict[Path, str]]:
     return sources, failures
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, output: Path) -> str:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"The disk of {output} is full; what is done so far is kept: make room, give the same command again, and "
+            "it goes on from there."
+        )
     if isinstance(error, OSError):
-        return f"{error.filename or 'The output'}: {error.strerror or error}; nothing half-written is left."
+        reason = error.strerror or error
+        return f"{error.filename or output}: {reason}; what is done so far is kept for the next run."
     return str(error)
 
 
@@ -196,13 +192,25 @@ def _summary(screen: Screen, done: list[Outcome], failures: dict[Path, str], cou
     return 1 if done else 2
 
 
+class _Log(logging.FileHandler):
+    """A log that cannot be written, on a full disk, is no reason to stop or to show a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leaves the record out."""
+
+    def close(self) -> None:
+        """What could not be written by now is left out."""
+        with suppress(OSError):
+            super().close()
+
+
 def _start_log(output: Path, settings: str, overrides: list[str]) -> None:
     """Keep the run's settings and log below the output, as Hydra would."""
     folder = output / results.RUNS / time.strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(settings, encoding="utf-8", errors="backslashreplace")
     (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(overrides)), "utf-8", "backslashreplace")
-    handler = logging.FileHandler(folder / "infer.log", encoding="utf-8", errors="backslashreplace")
+    handler = _Log(folder / "infer.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("resonate")
     root.setLevel(logging.INFO)

@@ -14,8 +14,8 @@ from resonate import RATE, STEMS
 from resonate.audio_wav import WavWriter
 from resonate.restore import mastering
 from resonate.restore.config import RestoreConfig
-from resonate.restore.networks import stem_rows
 from resonate.restore.prepare import resampled
+from resonate.restore.separation import stem_rows
 from resonate.restore.work import Work, to_db
 
 #: Files of the ledger, without their suffix.

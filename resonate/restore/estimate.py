@@ -11,55 +11,93 @@ from resonate.audio import Source, resampled_length
 from resonate.errors import UserError
 from resonate.models.stats import BINS, HOP
 from resonate.restore.config import RestoreConfig
-from resonate.restore.work import output_rate
+from resonate.restore.screen import spoken
+from resonate.restore.separation import passes
+from resonate.restore.stages import chain
+from resonate.restore.work import Models, output_rate
 
-#: Seconds of work per second of recording with the weights of the repo, measured on two CPU cores; a GPU needs less.
-PACE = {"cpu": 1.0, "mps": 0.4, "cuda": 0.3}
-START_UP = 8.0
+#: Seconds of work per second of recording on one CPU thread (benchmarks/restore.py prints them); stages that are not
+#: listed take the time of a plain pass over the recording.
+PACE = {
+    "ingest": 0.010,
+    "diagnose": 0.06,
+    "precondition": 0.03,
+    "restore": 0.15,
+    "remix": 0.10,
+    "ledger": 0.06,
+    "stems": 0.04,
+    "master": 0.06,
+    "report": 0.05,
+}
+_PLAIN_PASS = 0.01
+
+#: The separator's: what any HTDemucs takes, and what each MB of its weights adds.
+_SEPARATE = (0.15, 0.010)
+
+#: Seconds for loading libraries and weights and for drawing the page, however short the recording.
+START_UP = 12.0
+
+#: How much less the networks' stages take elsewhere.
+_NETWORKS = {"cpu": 1.0, "mps": 0.3, "cuda": 0.1}
 
 #: Resident memory in bytes: libraries and weights, and what the blocks need. It does not grow with the recording.
-MEMORY = {"cpu": 1.6e9, "mps": 2.0e9, "cuda": 3.0e9}
-
-_DIAGNOSE_PACE = 0.05
+MEMORY = {"cpu": 1.4e9, "mps": 2.0e9, "cuda": 3.0e9}
 
 #: Stereo tracks at 44.1 kHz that lie on the disk at once: separator input, four separated, extension, revealed and
-#: extended stems; besides the input at its own rate and the premaster.
+#: extended stems.
 _SCRATCH_STEREO = 14
 
 
 @dataclass
 class Estimate:
-    """Of one recording: its seconds, and the time in s, disk (result, and while running) and memory in bytes."""
+    """Of one recording: its seconds, the time in s by stage, disk (result, and while running) and memory in bytes."""
 
     seconds: float
-    time: float
+    stages: dict[str, float]
     result: float
     scratch: float
     memory: float
 
+    @property
+    def time(self) -> float:
+        """Seconds in all."""
+        return START_UP + sum(self.stages.values())
 
-def estimate(source: Source, config: RestoreConfig, device: str) -> Estimate:
-    """From the length that `probe` found."""
+
+def estimate(source: Source, config: RestoreConfig, models: Models) -> Estimate:
+    """From the length that `probe` found and the size of the weights."""
     rate = source.rate or RATE
     seconds = max(0.0, source.expected / rate - config.start)
     if config.duration is not None:
         seconds = min(seconds, config.duration)
-    kind = device.split(":")[0]
-    stereo = 8.0 * RATE * seconds
-    own = 8.0 * rate * seconds
+    kind = models.device.split(":")[0]
+    pace = {stage.name: PACE.get(stage.name, _PLAIN_PASS) for stage in chain(config)}
+    stereo, own = 8.0 * RATE * seconds, 8.0 * rate * seconds
     if config.diagnose_only:
-        return Estimate(seconds, START_UP + _DIAGNOSE_PACE * seconds, 1e5, stereo + 2 * own, MEMORY[kind])
+        return Estimate(seconds, {k: v * seconds for k, v in pace.items()}, 1e5, stereo + 2 * own, MEMORY[kind])
+    size = models.separator_path.stat().st_size
+    runs = passes(config.separate)
+    pace["separate"] = (_SEPARATE[0] + _SEPARATE[1] * size / 1e6) * len(runs) * 0.75 / config.separate.stride
+    for name in ("separate", "restore"):
+        pace[name] *= _NETWORKS[kind]
+    pace["report"] = PACE["report"]
     out = resampled_length(round(seconds * rate), rate, output_rate(rate))
     gains = seconds * RATE / HOP * BINS * 8
     result = out * (4 * 8 + 6) + gains + (10 * own if config.ledger else 0) + 2e6
-    scratch = _SCRATCH_STEREO * stereo + own + 8 * out
-    return Estimate(seconds, START_UP + PACE[kind] * seconds, result, scratch, MEMORY[kind])
+    # A second pass of the separator needs the first one's stems; tone and width make a track each.
+    tracks = _SCRATCH_STEREO + (4 if len(runs) > 1 else 0)
+    scratch = tracks * stereo + own + 3 * 8 * out + (result if config.keep else 0)
+    return Estimate(seconds, {k: v * seconds for k, v in pace.items()}, result, scratch, MEMORY[kind] + 4 * size)
 
 
-def check_disk(estimates: list[Estimate], output: Path) -> None:
-    """UserError where the output's disk has no room for all results and the largest scratch space."""
+def check_disk(estimates: list[Estimate], output: Path, kept: list[Path]) -> None:
+    """UserError where the output's disk has no room for all results and the largest scratch space.
+
+    What an earlier run left in the folders `kept` is used again, so it counts as free.
+    """
     need = sum(e.result for e in estimates) + max(e.scratch for e in estimates)
-    free = shutil.disk_usage(output).free
+    there = sum(file.stat().st_blocks * 512 for folder in kept for file in folder.rglob("*") if file.is_file())
+    free = shutil.disk_usage(output).free + there
     if need > free:
         raise UserError(
             f"The disk of {output} has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: "
@@ -70,11 +108,10 @@ def check_disk(estimates: list[Estimate], output: Path) -> None:
 def sentence(estimates: list[Estimate], device: str) -> str:
     """The estimate in plain words."""
     count, minutes = len(estimates), sum(e.seconds for e in estimates) / 60
-    time = sum(e.time for e in estimates)
     disk = sum(e.result for e in estimates) + max(e.scratch for e in estimates)
-    took = f"{time:.0f} s" if time < 120 else f"{time / 60:.0f} min"
     return (
-        f"{count} recording{'s' if count > 1 else ''}, {minutes:.1f} min in all: about {took} on {device}, "
+        f"{count} recording{'s' if count > 1 else ''}, {minutes:.1f} min in all: about "
+        f"{spoken(sum(e.time for e in estimates))} on {device}, "
         f"{sum(e.result for e in estimates) / 1e6:.0f} MB of results ({disk / 1e6:.0f} MB of disk while it runs), "
         f"{max(e.memory for e in estimates) / 1e9:.1f} GB of memory."
     )

@@ -1,18 +1,19 @@
-"""The stages that run the networks: separate and restore, on fixed grids of overlapping blocks."""
+"""The stages that restore: the network's gains and synthesis on a fixed grid of blocks, and their application."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
 from resonate import STEMS
-from resonate.models.separator import apply_separator, segment_samples
 from resonate.models.stats import BINS, HOP
-from resonate.restore import grid, operator
+from resonate.restore import grid, operator, veto
 from resonate.restore.config import RestoreConfig
+from resonate.restore.precondition import bypassed
 from resonate.restore.store import Track
 from resonate.restore.work import Work, finite, to_db
 
@@ -22,58 +23,12 @@ RESTORE_BLOCK, RESTORE_HOP = 1024, 768
 #: Unit of the masks on disk: whole numbers that add up to it over the four stems.
 MASK_UNIT = 65535
 
-STRIDE = 0.75
-
-
-def stem_rows(k: int) -> slice:
-    """Channels of stem `k` in a track of eight channels."""
-    return slice(2 * k, 2 * k + 2)
-
-
-class Separate:
-    """HTDemucs on a fixed grid; neighbours overlap by a quarter of a block."""
-
-    name = "separate"
-
-    def settings(self, config: RestoreConfig) -> dict[str, Any]:
-        """Where the blocks lie."""
-        return {"stride": STRIDE, "stems": list(STEMS)}
-
-    def run(self, work: Work) -> dict[str, Any]:
-        """Adds track `separated`, eight channels: the stems in order, stereo each."""
-        target = work.new_track("separated", 2 * len(STEMS))
-        if work.silent:
-            return {"skipped": "the recording is silent"}
-        source, model = work.track["separator_input"], work.models.separator
-        block = segment_samples(model)
-        hop = int(block * STRIDE)
-        fader, places = grid.Crossfader(block, hop), grid.starts(source.length, block, hop)
-        for i, start in enumerate(places):
-            x = torch.from_numpy(source.read(start, block))[None].to(work.models.device)
-            with torch.inference_mode():
-                # A model with a fifth source keeps the crowd there; the crowd is the residual in any case.
-                y = apply_separator(model, x)[0, : len(STEMS)].reshape(2 * len(STEMS), block).float().cpu().numpy()
-            target.write(start, fader.push(finite(y, "separator"), last=i == len(places) - 1))
-            work.tell(self.name, (i + 1) / len(places))
-        return {"block_samples": block, "hop_samples": hop, "blocks": len(places), **_levels(target, source)}
-
-
-def _levels(separated: Track, source: Track) -> dict[str, Any]:
-    energy, crowd = np.zeros(2 * len(STEMS)), 0.0
-    for start, block in separated.blocks():
-        energy += np.square(block, dtype=np.float64).sum(1)
-        stereo = block.reshape(len(STEMS), 2, -1).sum(0)
-        crowd += float(np.square(source.read(start, block.shape[1]) - stereo, dtype=np.float64).sum())
-    levels = {
-        name: to_db(float(np.sqrt(energy[stem_rows(k)].sum() / (2 * separated.length)))) for k, name in enumerate(STEMS)
-    }
-    return {"level_dbfs": {**levels, "crowd": to_db(float(np.sqrt(crowd / (2 * separated.length))))}}
-
 
 class Restore:
     """The restorer's bounded gains inside the captured band and, in mode extend, its synthesis outside it."""
 
     name = "restore"
+    networks = ("restorer",)
 
     def settings(self, config: RestoreConfig) -> dict[str, Any]:
         """Strengths as they act: no extension in mode reveal."""
@@ -83,6 +38,8 @@ class Restore:
             "extension": extension_strength(config),
             "block_frames": RESTORE_BLOCK,
             "hop_frames": RESTORE_HOP,
+            "bypass": config.clean.bypass,
+            "veto": asdict(config.veto),
         }
 
     def run(self, work: Work) -> dict[str, Any]:
@@ -92,12 +49,18 @@ class Restore:
         mask = work.new_store("mask", (len(STEMS) - 1, BINS), "<u2")
         if work.silent:
             return {"skipped": "the recording is silent"}
-        self._network(work, gain, extension)
+        if bypassed(work):
+            ones = np.ones((operator.FRAMES, BINS), dtype=np.float32)
+            for first in range(0, work.frames, operator.FRAMES):
+                gain.write_rows(first, ones)
+        else:
+            self._network(work, gain, extension)
         for first in range(0, work.frames, operator.FRAMES):
             count = min(operator.FRAMES, work.frames - first)
             power = operator.spectrum(work.track["separated"], first, count).abs().square().numpy()
             mask.write_rows(first, ratio_masks(power.reshape(len(STEMS), 2, BINS, count).sum(1), work.stats.in_band))
-        return self._effect(work)
+        taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
+        return {**self._effect(work), "taken_back": taken_back}
 
     def _network(self, work: Work, gain: Any, extension: Track) -> None:
         source, model = work.track["separator_input"], work.models.restorer
@@ -106,17 +69,24 @@ class Restore:
         if work.frames < block:
             block = hop = max(work.frames, 6)
         gain_fader, wave_fader = grid.Crossfader(block, hop), grid.Crossfader(block * HOP, hop * HOP)
-        for i, start in enumerate(places):
+        done = work.progress.done
+        # After a stop, the block before is computed again for its end, which fades into the next.
+        for i in range(max(0, done - 1), len(places)):
+            start = places[i]
             x = torch.from_numpy(source.read(start * HOP, block * HOP))[None].to(work.models.device)
             with torch.inference_mode():
-                out = model(x, work.stats, work.config.strength.gain, extension_strength(work.config))
+                out = model(x, work.stats, work.config.strength.gain, extension_strength(work.config),
+                            faithful=work.config.mode == "reveal")
             last = i == len(places) - 1
             rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
             wave = finite(out.extension[0].cpu().numpy(), "restorer")
             # Rounding to float16 must not lead above the bound.
             rows = np.clip(gain_fader.push(rows, last).T, 0.0, float(model.max_gain) * (1 - 2**-11))
-            gain.write_rows(start, rows)
-            extension.write(start * HOP, wave_fader.push(wave, last))
+            wave = wave_fader.push(wave, last)
+            if i >= done:
+                gain.write_rows(start, rows)
+                extension.write(start * HOP, wave)
+                work.progress.mark(i + 1, [gain, extension])
             work.tell(self.name, (i + 1) / len(places))
 
     def _effect(self, work: Work) -> dict[str, Any]:
@@ -179,7 +149,11 @@ def revealing_gains(
 
 
 class Remix:
-    """Apply gains and masks: each stem's revealed and extended part, and their sums."""
+    """Apply gains and masks: each stem's revealed and extended part, and their sums.
+
+    The track is made from the mix: gains and extension are those of the recording as a whole, and the masks, which only
+    share it out among the stems, add up to one. So no flaw of the separation is heard in the track.
+    """
 
     name = "remix"
 
@@ -196,14 +170,14 @@ class Remix:
         jobs = [(work.track["separator_input"], revealing_gains(work.store["gain"].read_rows, mask), tracks[0])]
         if extension_strength(work.config) > 0:
             jobs.append((work.track["extension"], lambda first, count: stem_masks(mask(first, count)), tracks[1]))
-        effect = {}
+        effect: dict[str, Any] = {"track_made_from": "mix", "stems_made_by": "masks on the restored mix, sum 1"}
         for source, gains, target in jobs:
             energy = 0.0
             for start, block in operator.apply(source, gains):
                 target.write(start, block.reshape(2 * len(STEMS), -1))
                 energy += float(np.square(block.sum(0), dtype=np.float64).sum())
                 work.tell(self.name, start / target.length)
-            name = target.path.stem
+            name = "revealed" if target is tracks[0] else "extended"
             effect[f"{name}_dbfs"] = to_db(float(np.sqrt(energy / (2 * target.length))))
         work.drop("extension")
         return effect

@@ -1,4 +1,4 @@
-"""The stages before the networks: ingest, diagnose, precondition."""
+"""The stages that take a recording in: ingest and diagnose."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, sosfilt
 
-from resonate import RATE
 from resonate.audio import AudioError, Reader, Resampler, to_stereo
-from resonate.models.stats import StatsAccumulator
 from resonate.restore.config import RestoreConfig
+from resonate.restore.diagnosis import clean
+from resonate.restore.diagnosis.diagnose import Diagnoser
+from resonate.restore.diagnosis.levels import PER_SECOND
+from resonate.restore.diagnosis.sentences import sentences
 from resonate.restore.loudness import LoudnessMeter
 from resonate.restore.store import Track
 from resonate.restore.work import SHORTEST, Work, to_db
 
 #: Below this peak a recording counts as silent (-120 dBFS).
 SILENCE = 1e-6
-
-#: Samples this close below a recording's peak count as clipped where at least three follow one another.
-_CLIP_SHARE = 0.999
 
 
 class Appender:
@@ -112,30 +110,34 @@ def resample_track(source: Track, target: Track) -> Track:
 
 
 class Diagnose:
-    """Measure what the recording is like; changes nothing."""
+    """Measure what the recording is like; changes nothing. See `resonate.restore.diagnosis`."""
 
     name = "diagnose"
 
     def settings(self, config: RestoreConfig) -> dict[str, Any]:
-        """None."""
-        return {}
+        """What counts as clean."""
+        return asdict(config.clean)
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Sets `stats` and `diagnosis`."""
-        track = work.track["input"]
-        meter = LoudnessMeter(work.rate)
+        """Sets `stats` and `diagnosis`; adds track `heard`: the AGC's gain in dB, 20 values a second."""
+        meter, diagnoser = LoudnessMeter(work.rate), Diagnoser()
         peak, energy, total = 0.0, 0.0, np.zeros(2)
-        for _, block in track.blocks():
+        own, working = work.track["input"], work.track["ingested"]
+        for start, block in own.blocks():
             meter.push(block)
+            diagnoser.push_own(block)
             peak = max(peak, float(np.abs(block).max()))
             energy += float(np.square(block, dtype=np.float64).sum())
             total += block.sum(1, dtype=np.float64)
-        clipped = _clipped_share(track, peak)
-        accumulator = StatsAccumulator()
-        for _, block in work.track["ingested"].blocks():
-            accumulator.update(block)
-        work.stats = accumulator.finish()
+            work.tell(self.name, 0.5 * start / own.length)
+        for start, block in working.blocks():
+            diagnoser.push(block)
+            work.tell(self.name, 0.5 + 0.5 * start / working.length)
         work.silent = peak < SILENCE
+        found = diagnoser.finish(work.silent)
+        work.stats = found.stats
+        heard = work.new_track("heard", 1, len(found.heard.gain_db), PER_SECOND)
+        heard.write(0, found.heard.gain_db[None])
         loudness = meter.loudness()
         work.diagnosis = {
             "seconds": round(work.samples / work.rate, 3),
@@ -144,86 +146,9 @@ class Diagnose:
             "rms_dbfs": to_db(float(np.sqrt(energy / (2 * work.samples)))),
             "loudness_lufs": round(loudness, 2) if np.isfinite(loudness) else None,
             "dc_offset": [round(float(v / work.samples), 6) for v in total],
-            "clipped_share": clipped,
-            "low_hz": round(work.stats.low_hz, 1),
-            "high_hz": round(work.stats.high_hz, 1),
-            "range_over_floor_db": None if work.silent else _range_db(work),
+            **found.figures,
         }
-        work.diagnosis["words"] = words(work.diagnosis)
+        reasons = clean.reasons(work.diagnosis, work.config.clean)
+        work.diagnosis |= {"clean": not reasons, "not_clean_because": reasons}
+        work.diagnosis["words"] = sentences(work.diagnosis)
         return work.diagnosis
-
-
-def _clipped_share(track: Track, peak: float) -> float:
-    """Share of samples in runs of three or more at the recording's own peak, when that is above -12 dBFS."""
-    if peak < 0.25:
-        return 0.0
-    count = 0
-    for _, block in track.blocks():
-        at = (np.abs(block) >= _CLIP_SHARE * peak).astype(np.int8)
-        run = at[:, :-2] & at[:, 1:-1] & at[:, 2:]
-        inside = np.zeros_like(at)
-        for shift in range(3):
-            inside[:, shift : shift + run.shape[1]] |= run
-        count += int(inside.sum())
-    return round(count / (2 * track.length), 7)
-
-
-def _range_db(work: Work) -> float:
-    """Mean distance in dB between the long-term spectrum and the noise floor inside the captured band."""
-    inside = work.stats.in_band > 0
-    return round(float((work.stats.ltas_db - work.stats.floor_db)[inside].mean()), 1)
-
-
-def words(d: dict[str, Any]) -> list[str]:
-    """The diagnosis in plain sentences."""
-    if d["silent"]:
-        return ["The recording is silent."]
-    out = [f"The recording lasts {d['seconds']:.1f} s, with peaks at {d['peak_dbfs']:.1f} dBFS."]
-    out.append(f"Music was captured between about {d['low_hz']:.0f} and {d['high_hz']:.0f} Hz.")
-    if d["clipped_share"] > 1e-5:
-        out.append(f"{100 * d['clipped_share']:.3f} % of the samples are clipped.")
-    if max(abs(v) for v in d["dc_offset"]) > 1e-3:
-        out.append("The signal is off centre (a DC offset), which is taken out.")
-    if d["range_over_floor_db"] is not None and d["range_over_floor_db"] < 10:
-        out.append("Crowd, room or noise never fall far below the music: expect a modest result.")
-    return out
-
-
-class Precondition:
-    """Take out DC and rumble: the mean of each channel, and a Butterworth high-pass of second order. Linear."""
-
-    name = "precondition"
-
-    def settings(self, config: RestoreConfig) -> dict[str, Any]:
-        """Which filters are on."""
-        return asdict(config.precondition)
-
-    def run(self, work: Work) -> dict[str, Any]:
-        """Adds track `separator_input`."""
-        config, source = work.config.precondition, work.track["ingested"]
-        mean = np.zeros((2, 1))
-        if config.remove_dc:
-            for _, block in source.blocks():
-                mean[:, 0] += block.sum(1, dtype=np.float64) / source.length
-        target, peak = work.new_track("separator_input"), 0.0
-        for start, block in precondition_blocks(source, mean, config.rumble_hz):
-            target.write(start, block)
-            peak = max(peak, float(np.abs(block).max()))
-        work.silent = work.silent or peak < SILENCE
-        work.drop("ingested")
-        return {
-            "dc_removed": [float(v) for v in mean[:, 0]],
-            "rumble_hz": config.rumble_hz,
-            "peak_after_dbfs": to_db(peak),
-        }
-
-
-def precondition_blocks(source: Track, mean: np.ndarray, rumble_hz: float):
-    """(start, block) of `source` less `mean`, high-passed at `rumble_hz` (0: not)."""
-    sos = butter(2, rumble_hz, "highpass", fs=RATE, output="sos") if rumble_hz > 0 else None
-    state = np.zeros((1, 2, 2)) if sos is not None else None
-    for start, block in source.blocks():
-        y = block - mean
-        if sos is not None:
-            y, state = sosfilt(sos, y, axis=-1, zi=state)
-        yield start, y.astype(np.float32)

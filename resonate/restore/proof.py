@@ -15,7 +15,8 @@ from resonate.restore import operator
 from resonate.restore.config import from_dict
 from resonate.restore.deliver import stem_sum
 from resonate.restore.networks import MASK_UNIT, revealing_gains
-from resonate.restore.prepare import Ingest, precondition_blocks, resample_track
+from resonate.restore.precondition import again as precondition_again
+from resonate.restore.prepare import Ingest, resample_track
 from resonate.restore.work import Models, Work
 
 
@@ -58,10 +59,7 @@ def prove(result: Path, recording: Path) -> Proof:
         work = Work(recording, Path(scratch), Path(scratch), config, Models(config))
         Ingest().run(work)
         made = work.new_track("made")
-        prepared = work.new_track("prepared")
-        mean = np.array(stages["precondition"]["effect"]["dc_removed"])[:, None]
-        for start, block in precondition_blocks(work.track["ingested"], mean, config.precondition.rumble_hz):
-            prepared.write(start, block)
+        prepared = precondition_again(work, stages["precondition"]["effect"], result / "work")
         gains = revealing_gains(lambda a, n: np.array(gain[a : a + n]), lambda a, n: np.array(mask[a : a + n]))
         for start, block in operator.apply(prepared, gains):
             made.write(start, stem_sum(block.reshape(8, -1)))

@@ -1,11 +1,9 @@
-"""Result folders: their names, whether one may be replaced, and moving a finished one in place."""
+"""Result folders: their names, and whether one may be replaced."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -29,11 +27,6 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) and "settings_key" in report else None
-
-
-def settings_key(identity: dict[str, Any]) -> str:
-    """A hash over everything that shapes a result."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def folder_names(inputs: list[Path], output: Path) -> list[str]:
@@ -91,14 +84,3 @@ def finished(folder: Path, key: str, overwrite: bool) -> bool:
             "recording; add overwrite=true to replace it, or choose another output."
         )
     return False
-
-
-def move_in_place(made: Path, folder: Path) -> None:
-    """Put the finished folder `made` at `folder`; a former result there goes away only after that."""
-    old = None
-    if os.path.lexists(folder):
-        old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent)) / "result"
-        os.rename(folder, old)
-    os.rename(made, folder)
-    if old is not None:
-        shutil.rmtree(old.parent)

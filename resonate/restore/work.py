@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ import torch
 from demucs.htdemucs import HTDemucs
 
 from resonate import RATE
-from resonate.audio import Source, resampled_length
+from resonate.audio import Source, resampled_length, sha256
 from resonate.errors import UserError
+from resonate.models.demucs_files import find_weights
+from resonate.models.released import RELEASED, check_hash, fetch_released
 from resonate.models.restorer import Restorer
 from resonate.models.stats import RecordingStats
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
@@ -54,9 +56,27 @@ class Models:
         self.device = find_device(config.device)
 
     def check(self) -> None:
-        """Read the files' headers alone. UserError where one is missing or of another kind."""
-        read_header(self.separator_path, "separator")
-        read_header(self.restorer_path, "restorer")
+        """Read both files once, load nothing. UserError where one is missing, damaged or of another kind.
+
+        `separator=htdemucs`, where no file is called so, means the released weights; they are fetched here.
+        """
+        if str(self.separator_path) == RELEASED and not self.separator_path.exists():
+            self.separator_path = fetch_released()
+        self.separator_path = find_weights(self.separator_path)
+        for path, kind in ((self.separator_path, "separator"), (self.restorer_path, "restorer")):
+            read_header(path, kind)
+            check_hash(path)
+
+    def load(self) -> None:
+        """Load both now: what is wrong with their numbers shows before any work. UserError as :meth:`check`."""
+        _ = self.separator, self.restorer
+
+    def weights(self) -> dict[str, dict[str, str]]:
+        """Path and SHA-256 of both files."""
+        return {
+            name: {"path": str(path), "sha256": sha256(path)}
+            for name, path in (("separator", self.separator_path), ("restorer", self.restorer_path))
+        }
 
     @cached_property
     def separator(self) -> HTDemucs:
@@ -69,9 +89,30 @@ class Models:
         return load_restorer(self.restorer_path, self.device)
 
 
+class Progress(Protocol):
+    """How far a stage is that goes block by block; kept on disk, so that a stopped run goes on inside it."""
+
+    #: Blocks that are on the disk already.
+    done: int
+
+    def mark(self, done: int, stores: Iterable[Store], force: bool = False) -> None:
+        """Blocks up to `done` are written to `stores`; noted every few seconds, or now with `force`."""
+        ...
+
+
+class NoProgress:
+    """Nothing is kept: for runs in a temporary folder."""
+
+    done = 0
+
+    def mark(self, done: int, stores: Iterable[Store], force: bool = False) -> None:
+        """Does nothing."""
+
+
 @dataclass
 class Work:
-    """One recording on its way. `folder` holds the arrays between the stages, `result` becomes the result folder.
+    """One recording on its way. `folder` holds the running stage's arrays; what it writes below `result` becomes part
+    of the result folder. Tracks and stores of earlier stages are there for reading alone.
 
     Set by ingest: `source`, `rate` and `samples` (the recording's own), `track["input"]` (stereo, at its rate) and
     `track["ingested"]` (44.1 kHz). Set by diagnose: `stats`. `silent` is set once nothing is left to restore.
@@ -92,6 +133,8 @@ class Work:
     notes: list[str] = field(default_factory=list)
     track: dict[str, Track] = field(default_factory=dict)
     store: dict[str, Store] = field(default_factory=dict)
+    progress: Progress = field(default_factory=NoProgress)
+    retired: list[Store] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -114,32 +157,61 @@ class Work:
         return resampled_length(self.samples, self.rate, self.output_rate)
 
     def new_track(self, name: str, channels: int = 2, length: int | None = None, rate: int = RATE) -> Track:
-        """A track of zeros in the scratch folder, 44.1 kHz and as long as the recording unless told."""
+        """A track of zeros in the stage's folder, 44.1 kHz and as long as the recording unless told.
+
+        It takes the place of an earlier stage's track of that name, which can be read until the stage ends. Where the
+        stage goes on after a stop, what it wrote before is in it.
+        """
         length = self.length if length is None else length
-        self.track[name] = Track(self.folder / f"{name}.npy", channels, length, rate)
+        self._retire(self.track, name)
+        self.track[name] = Track(self.folder / f"{name}.npy", channels, length, rate, keep=self.progress.done > 0)
         return self.track[name]
 
-    def drop(self, name: str) -> None:
-        """Free the disk space of a track that no later stage needs."""
-        track = self.track.pop(name)
-        track.close()
-        track.path.unlink()
-
     def new_store(self, name: str, row: tuple[int, ...], dtype: str) -> Store:
-        """An array with a row per STFT frame, kept in the result's work folder."""
+        """An array with a row per STFT frame, kept in the result's work folder; otherwise as :meth:`new_track`."""
         folder = self.result / "work"
         folder.mkdir(exist_ok=True)
-        self.store[name] = Store(folder / f"{name}.npy", self.frames, row, dtype)
+        self._retire(self.store, name)
+        self.store[name] = Store(folder / f"{name}.npy", self.frames, row, dtype, keep=self.progress.done > 0)
         return self.store[name]
+
+    def _retire(self, items: dict[str, Any], name: str) -> None:
+        if name in items:
+            self.retired.append(items.pop(name))
+
+    def drop(self, name: str) -> None:
+        """Say that no later stage needs this track; its disk space is freed once the stage has ended."""
+        self._retire(self.track, name)
+
+    def discard(self, name: str) -> None:
+        """Delete a track that this stage made and needs no more, at once."""
+        track = self.track.pop(name)
+        track.close()
+        track.path.unlink(missing_ok=True)
+
+    def release(self, delete: bool = True) -> None:
+        """Close, and delete, the tracks that were dropped or replaced; seal the others."""
+        for item in self.retired:
+            item.close()
+            if delete and isinstance(item, Track):
+                item.path.unlink(missing_ok=True)
+        self.retired.clear()
+        for item in [*self.track.values(), *self.store.values()]:
+            item.seal()
 
     def close(self) -> None:
         """Close all arrays."""
-        for item in [*self.track.values(), *self.store.values()]:
+        for item in [*self.track.values(), *self.store.values(), *self.retired]:
             item.close()
 
 
 class Stage(Protocol):
-    """One step. `run` reads and adds tracks of `work` and returns its effect, JSON-able, for the report."""
+    """One step. `run` reads and adds tracks of `work` and returns its effect, JSON-able, for the report.
+
+    A run that is stopped goes on from the last finished stage, so `settings` names all that shapes the stage's result,
+    and what it leaves for later stages lies in `work`. A class attribute `networks`, a tuple of "separator" and
+    "restorer", names the weights that it uses.
+    """
 
     name: str
 

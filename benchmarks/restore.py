@@ -1,0 +1,137 @@
+"""What infer.py costs: peak memory over the length of a recording, time against the networks alone, share per stage.
+
+    python benchmarks/restore.py [--minutes 5 20] [--weights tiny] [--threads 1]
+
+Each recording is made up (noise with a beat, from a fixed seed) and restored by infer.py in a process of its own in a
+temporary folder, whose disk needs some 100 MB a minute. `--weights tiny` takes untrained networks of a few thousand
+weights: memory and the stages around the networks in a fraction of the time, but no pace of the networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from resonate import RATE
+from resonate.audio_wav import WavWriter
+from resonate.models.restorer import Restorer, RestorerConfig
+from resonate.models.separator import apply_separator, build_separator, segment_samples
+from resonate.models.stats import HOP, measure_stats
+from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, save_weights
+from resonate.restore.config import RestoreConfig
+from resonate.restore.networks import RESTORE_BLOCK, RESTORE_HOP
+
+ROOT = Path(__file__).parents[1]
+
+
+def tiny(folder: Path) -> tuple[Path, Path]:
+    """Untrained networks of a few thousand weights."""
+    torch.manual_seed(0)
+    settings = {"segment": 5.0, "channels": 8, "depth": 4, "t_layers": 0}
+    config = RestorerConfig(width=8, dilations=(1, 2))
+    return (
+        save_weights(build_separator(**settings), folder / "separator.safetensors", "separator", settings),
+        save_weights(Restorer(config), folder / "restorer.safetensors", "restorer", config.to_dict()),
+    )
+
+
+def make(path: Path, minutes: float) -> Path:
+    """A stereo recording of that length, 16 bit, 44.1 kHz."""
+    rng, length = np.random.default_rng(0), round(60 * minutes * RATE)
+    with WavWriter(path, RATE, 2, length, "PCM_16") as file:
+        for start in range(0, length, RATE):
+            t = np.arange(start, min(start + RATE, length)) / RATE
+            beat = np.exp(-(t % 0.5) / 0.05)
+            x = 0.1 * beat * rng.standard_normal((2, len(t))) + 0.1 * np.sin(2 * np.pi * (110 + 55 * (t // 2 % 4)) * t)
+            file.write((x + 0.01 * rng.standard_normal(x.shape)).astype(np.float32))
+    return path
+
+
+def measure(path: Path, output: Path, words: list[str]) -> tuple[float, float, float, dict[str, float]]:
+    """(wall s, CPU s, peak resident MB, seconds by stage) of infer.py."""
+    command = [sys.executable, str(ROOT / "infer.py"), str(path), "-o", str(output), *words]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"infer.py ended with status {process.returncode}")
+    wall = time.perf_counter() - begun
+    peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    timings = json.loads((output / path.stem / "report.json").read_text(encoding="utf-8"))["timings"]
+    return wall, usage.ru_utime + usage.ru_stime, peak, timings
+
+
+def bare(separator: Path, restorer: Path) -> dict[str, float]:
+    """Seconds per second of recording of the networks' forward passes on the pipeline's grids: best of three."""
+    first, second = load_separator(separator), load_restorer(restorer)
+    rng = np.random.default_rng(0)
+    block = segment_samples(first)
+    x = torch.from_numpy(0.1 * rng.standard_normal((1, 2, max(block, RESTORE_BLOCK * HOP))).astype(np.float32))
+    stats = measure_stats(x[0])
+    jobs = {
+        "separate": (lambda: apply_separator(first, x[..., :block]), block * RestoreConfig().separate.stride / RATE),
+        "restore": (lambda: second(x[..., : RESTORE_BLOCK * HOP], stats), RESTORE_HOP * HOP / RATE),
+    }
+    paces = {}
+    with torch.inference_mode():
+        for name, (job, seconds) in jobs.items():
+            times = []
+            for _ in range(4):
+                begun = time.perf_counter()
+                job()
+                times.append(time.perf_counter() - begun)
+            paces[name] = min(times[1:]) / seconds
+    return paces
+
+
+def main() -> None:
+    """Measure and print two tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0, 20.0])
+    parser.add_argument("--weights", choices=("repo", "tiny"), default="repo")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    console = Console()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        weights = tiny(folder) if options.weights == "tiny" else (SEPARATOR, RESTORER)
+        words = [f"separator={weights[0]}", f"restorer={weights[1]}", f"threads={options.threads}", "device=cpu"]
+        table = Table(title=f"infer.py, {options.weights} weights, {options.threads} thread(s)")
+        for column in ("minutes", "wall s", "CPU s", "peak MB", "wall s per s"):
+            table.add_column(column, justify="right")
+        timings: dict[str, float] = {}
+        for minutes in options.minutes:
+            path = make(folder / f"{minutes:g}.wav", minutes)
+            wall, cpu, peak, timings = measure(path, folder / "out", words)
+            table.add_row(f"{minutes:g}", f"{wall:.0f}", f"{cpu:.0f}", f"{peak:.0f}", f"{wall / minutes / 60:.3f}")
+            seconds = 60 * minutes
+            path.unlink()
+        console.print(table)
+        paces = bare(*weights)
+    table = Table(title=f"stages of the last one, {seconds:.0f} s of sound")
+    for column in ("stage", "s per s", "share", "network alone"):
+        table.add_column(column, justify="right" if column != "stage" else "left")
+    total = sum(timings.values())
+    for stage, took in timings.items():
+        alone = f"{paces[stage]:.4f}" if stage in paces else ""
+        table.add_row(stage, f"{took / seconds:.4f}", f"{100 * took / total:.1f} %", alone)
+    table.add_row("together", f"{total / seconds:.4f}", "100 %", f"{sum(paces.values()):.4f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

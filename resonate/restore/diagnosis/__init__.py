@@ -1,0 +1,1 @@
+"""What a recording is like, measured before anything is done to it."""

@@ -1,0 +1,50 @@
+"""Whether a recording is clean already: no crowd, room, clipping or gain control above stated thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Shorter recordings give too little to tell by (seconds).
+SHORTEST = 12.0
+
+
+@dataclass
+class CleanLimits:
+    """Thresholds of :func:`reasons`. All must be kept for a recording to count as clean.
+
+    Attributes:
+        low_hz, high_hz: the captured band reaches at least this low and this high.
+        captured: at most this sure of a room, a crowd and a phone (0..1).
+        snr_db: music over crowd at least; clarity_db: C80 at least.
+        clipped_share, agc_db: at most.
+    """
+
+    low_hz: float = 60.0
+    high_hz: float = 14500.0
+    captured: float = 0.9
+    snr_db: float = 21.0
+    clarity_db: float = 16.0
+    clipped_share: float = 0.001
+    agc_db: float = 12.0
+
+
+def reasons(d: Mapping[str, Any], limits: CleanLimits) -> list[str]:
+    """Why the recording with the diagnosis `d` is not clean, in words; empty: it is."""
+    if d["silent"] or d["seconds"] < SHORTEST:
+        return ["it is too short or silent to tell"]
+    out = []
+    if d["low_hz"] > limits.low_hz or d["high_hz"] < limits.high_hz:
+        out.append("its band is narrower than that of a finished mix")
+    if d["captured"] > limits.captured:
+        out.append("it sounds like a recording in a room")
+    if d["music_to_crowd_db"] is None or d["music_to_crowd_db"] < limits.snr_db:
+        out.append("there is crowd or noise under the music")
+    if d["room"]["clarity_db"] < limits.clarity_db:
+        out.append("there is a room around the music")
+    if d["clipped_share"] + d["soft_clipped_share"] > limits.clipped_share:
+        out.append("it is clipped")
+    if d["agc"]["range_db"] > limits.agc_db:
+        out.append("a gain control worked on it")
+    return out

@@ -1,0 +1,136 @@
+"""Errors of the estimators on simulated captures: python -m resonate.restore.diagnosis.errors --captures 30 --seed 0.
+
+With --music the captures are made of the songs of split valid in that folder, else of made-up music.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from resonate import RATE
+from resonate.restore.diagnosis import clean
+from resonate.restore.diagnosis.diagnose import Diagnoser, Findings
+from resonate.restore.diagnosis.truth import Source, Truth, captures
+from resonate.restore.work import to_db
+
+
+@dataclass(frozen=True)
+class Error:
+    """One estimator on one capture: its name with unit, what it said, and the truth."""
+
+    name: str
+    said: float
+    true: float
+
+
+def diagnose(x: np.ndarray) -> Findings:
+    """All estimators on (2, samples) at 44.1 kHz, in blocks as a restoration does it."""
+    diagnoser = Diagnoser()
+    for start in range(0, x.shape[1], 1 << 17):
+        diagnoser.push_own(x[:, start : start + (1 << 17)])
+        diagnoser.push(x[:, start : start + (1 << 17)])
+    return diagnoser.finish()
+
+
+def is_clean(x: np.ndarray, found: Findings, limits: clean.CleanLimits | None = None) -> bool:
+    """Whether (2, samples) with these findings would be bypassed."""
+    whole = {"silent": False, "seconds": x.shape[1] / RATE, **found.figures}
+    return not clean.reasons(whole, limits or clean.CleanLimits())
+
+
+def gain_error_db(said: np.ndarray, true: np.ndarray) -> float:
+    """Median over time of the distance between two gain curves, a constant apart, in dB."""
+    n = min(len(said), len(true))
+    difference = said[:n] - true[:n]
+    return float(np.median(np.abs(difference - np.median(difference))))
+
+
+def errors_of(truth: Truth) -> list[Error]:
+    """What every estimator said of one capture, and the truth."""
+    found = diagnose(truth.capture)
+    f, m, p = found.figures, truth.measures, truth.params
+    heard = found.heard
+    clipped, flat = m["clip_ratio"], np.zeros_like(heard.gain_db)
+    n = min(len(heard.snr_db), len(truth.snr_db))
+    rates = [one["rate"] for one in p["codec"]["passes"]] + [p["converter"]["rate"]]
+    out = [
+        Error("lower band edge (octaves)", np.log2(f["low_hz"]), np.log2(max(m["low_hz"], 20.0))),
+        Error("upper band edge (octaves)", np.log2(f["high_hz"]), np.log2(max(m["bandwidth_hz"], 20.0))),
+        Error("music to crowd, over time (dB)", float(np.median(np.abs(heard.snr_db[:n] - truth.snr_db[:n]))), 0.0),
+        Error("music to crowd, whole (dB)", f["music_to_crowd_db"], float(np.median(truth.snr_db))),
+        Error("reverberation time (factor)", np.log2(max(heard.rt60_s, 0.05)), np.log2(max(m["rt60_s"], 0.05))),
+        Error("clarity C80 (dB)", f["room"]["clarity_db"], m["c80_db"]),
+        Error("clipped samples (per 1000)", 1e3 * f["clipped_share"] + 1e3 * f["soft_clipped_share"], 1e3 * clipped),
+        Error("AGC range (dB)", f["agc"]["range_db"], float(np.ptp(np.percentile(truth.gain_db, [5, 95])))),
+        Error("channels (wrong = 1)", f["channels"]["kind"] == "stereo", p["capsule"]["capsules"] == 2),
+        Error("noise floor (dB)", f["noise_floor_dbfs"], _floor(truth)),
+        Error("hum, none there (wrong = 1)", float(f["hum"]["base_hz"] > 0), 0.0),
+        Error("bypassed though captured (wrong = 1)", float(is_clean(truth.capture, found)), 0.0),
+    ]
+    if np.ptp(truth.gain_db) > 1.0:
+        out.append(Error("AGC gain over time (dB)", gain_error_db(heard.gain_db, truth.gain_db), 0.0))
+        out.append(Error("AGC gain taken as constant (dB)", gain_error_db(flat, truth.gain_db), 0.0))
+    if min(rates) < 32000:
+        out.append(Error("cut-off of a low rate (octaves)", np.log2(f["codec"]["cutoff_hz"]), np.log2(min(rates) / 2)))
+    hummed = diagnose(truth.capture + _hum(truth.capture.shape[1], 50.1, truth.capture)).figures["hum"]["base_hz"]
+    out.append(Error("hum at -26 dB, found (wrong = 1)", float(abs(hummed - 50.1) > 0.1), 0.0))
+    return out
+
+
+def _hum(n: int, base_hz: float, beside: np.ndarray) -> np.ndarray:
+    """(2, n) hum whose RMS lies 26 dB under that of `beside`."""
+    t = np.arange(n) / RATE
+    x = sum(10 ** (-d / 20) * np.sin(2 * np.pi * base_hz * k * t) for k, d in ((1, 6), (2, 0), (3, 8), (5, 16)))
+    level = 10 ** (-26 / 20) * np.sqrt(np.square(beside).mean() / np.square(x).mean())
+    return np.stack([level * x] * 2).astype(np.float32)
+
+
+def _floor(truth: Truth) -> float:
+    """Second percentile of the level per 50 ms, in dB."""
+    step = RATE // 20
+    rows = truth.capture.mean(0)[: truth.capture.shape[1] // step * step].reshape(-1, step)
+    return float(to_db(float(np.sqrt(np.percentile(np.square(rows).mean(1), 2)) * np.sqrt(2))) or -120.0)
+
+
+def table(errors: Iterable[Error]) -> Table:
+    """Median and 90th percentile of the absolute error of each estimator, and of the best constant answer."""
+    groups: dict[str, list[Error]] = {}
+    for error in errors:
+        groups.setdefault(error.name, []).append(error)
+    out = Table("estimator", "captures", "median error", "90 %", "mean error", "best constant's median error")
+    for name, group in groups.items():
+        said, true = (np.array([float(getattr(e, side)) for e in group]) for side in ("said", "true"))
+        off = np.abs(said - true)
+        constant = float(np.median(np.abs(true - np.median(true))))
+        figures = (float(np.median(off)), float(np.percentile(off, 90)), float(off.mean()), constant)
+        out.add_row(name, str(len(group)), *(f"{v:.2f}" for v in figures))
+    return out
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--captures", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--music", type=Path, default=None, help="folder of songs; those of split valid are used")
+    parser.add_argument("--bank", type=Path, default=None, help="bank folder (default: the one of the repo)")
+    arguments = parser.parse_args()
+    source = Source.load(arguments.music, arguments.bank, "valid")
+    found = [
+        error
+        for truth in captures(source, arguments.captures, arguments.seconds, arguments.seed)
+        for error in errors_of(truth)
+    ]
+    Console(width=140).print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""A tiny network that hears from the band levels what the gain control did and how loud the crowd is.
+
+Dilated convolutions over time (van den Oord et al., "WaveNet", 2016, without the causality) on 20 values a second. It
+never touches the sound: its output is a curve of gains and a few figures. Trained on simulated captures whose truth is
+known; see resonate/weights/listener.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from resonate.restore.diagnosis.levels import CENTRES, PER_SECOND, Levels, running_mean
+
+WEIGHTS = Path(__file__).parents[2] / "weights" / "listener.safetensors"
+
+#: Seconds over which levels are compared: what the gain does more slowly than this is not seen, and not undone.
+HORIZON = 40.0
+FEATURES = 2 * len(CENTRES) + 2
+DILATIONS = (1, 2, 4, 8, 16, 32, 64, 1, 2, 4, 8, 16, 32)
+#: Rows of context either side that an output depends on through the convolutions.
+REACH = sum(DILATIONS) + 1
+WIDTH = 28
+#: Rows per piece when a long recording is heard (100 s).
+PIECE = 100 * PER_SECOND
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One value per 50 ms, but for the last three.
+
+    Attributes:
+        gain_db: (n,) gain of the recording's AGC relative to its mean over 40 s.
+        snr_db: (n,) music over crowd and handling noise.
+        rt60_s: reverberation time (T20) at mid frequencies; c80_db: clarity.
+        captured: 0..1, how sure it is that this was recorded in a room and is no finished mix.
+    """
+
+    gain_db: np.ndarray
+    snr_db: np.ndarray
+    rt60_s: float
+    c80_db: float
+    captured: float
+
+
+def features(levels: Levels) -> np.ndarray:
+    """(36, n) float32: levels against their mean over 40 s, flatness, the loudest moment; unaffected by a constant gain
+    and by the long-term spectrum."""
+    band = levels.band_db - running_mean(levels.band_db, HORIZON)
+    loudest = (levels.loudest_db - running_mean(levels.loudest_db, HORIZON))[:, None]
+    total = levels.total_db
+    crest = (levels.loudest_db - total)[:, None]
+    rows = np.concatenate([band / 10, levels.flatness_db / 5 + 0.5, loudest / 10, crest / 5], axis=1)
+    return np.clip(rows, -6, 6).T.astype(np.float32)
+
+
+class Listener(nn.Module):
+    """(batch, 36, n) features to (batch, 5, n): AGC gain / 5 dB, SNR / 10 dB, log RT60, C80 / 10 dB and the
+    logit of being a capture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(FEATURES, WIDTH, 3, padding=1)
+        self.layers = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 3, padding=d, dilation=d) for d in DILATIONS)
+        self.last = nn.Conv1d(WIDTH, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run."""
+        x = nn.functional.gelu(self.first(x))
+        for layer in self.layers:
+            x = x + nn.functional.gelu(layer(x))
+        return self.last(x)
+
+
+@cache
+def _shipped() -> Listener:
+    model = Listener()
+    model.load_state_dict(load_file(str(WEIGHTS)))
+    return model.eval()
+
+
+def listen(levels: Levels, model: Listener | None = None) -> Heard:
+    """What the network hears, piece by piece, so that memory stays flat; always on the CPU."""
+    model = model or _shipped()
+    x = features(levels)
+    n = x.shape[1]
+    out = np.zeros((5, n), dtype=np.float32)
+    for start in range(0, n, PIECE):
+        first, last = max(0, start - REACH), min(n, start + PIECE + REACH)
+        with torch.inference_mode():
+            y = model(torch.from_numpy(x[None, :, first:last]))[0].numpy()
+        stop = min(n, start + PIECE)
+        out[:, start:stop] = y[:, start - first : stop - first]
+    gain = 5 * out[0]
+    gain = gain - running_mean(gain, HORIZON)
+    captured = float(1 / (1 + np.exp(-np.clip(out[4].mean(), -30, 30))))
+    return Heard(gain, 10 * out[1], float(np.exp(np.median(out[2]))), float(10 * np.median(out[3])), captured)

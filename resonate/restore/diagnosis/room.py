@@ -1,0 +1,76 @@
+"""The room, blindly: how fast sound dies away after it stops, per octave band.
+
+Free decays (stretches of falling level) are fitted with lines; a room sets the fastest of them, music makes others
+slower, so a low percentile is taken (Prego et al., "A blind algorithm for reverberation-time estimation using subband
+decomposition of speech signals", JASA 131, 2012, for the principle). The noise floor hides the ends of decays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from resonate.restore.diagnosis.levels import CENTRES, PER_SECOND, Levels
+
+#: Octave bands in Hz.
+OCTAVES = (125, 250, 500, 1000, 2000, 4000, 8000)
+#: Rows of a fitted decay (0.3 s), and the fall in dB that it must show.
+_ROWS, _LEAST_FALL = 6, 5.0
+_MOST_ERROR = 1.5
+_PERCENTILE = 25.0
+_LEAST_DECAYS = 6
+
+
+@dataclass(frozen=True)
+class Room:
+    """rt60_s: reverberation time per octave band in s (None where too few decays are heard); mid_s: at 500..2000 Hz;
+    clarity_db: C80."""
+
+    rt60_s: dict[int, float | None]
+    mid_s: float | None
+    clarity_db: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "rt60_s": {str(k): None if v is None else round(v, 2) for k, v in self.rt60_s.items()},
+            "mid_s": None if self.mid_s is None else round(self.mid_s, 2),
+            "clarity_db": round(self.clarity_db, 1),
+        }
+
+
+def decay_times(levels: Levels) -> dict[int, float | None]:
+    """Decay time over 60 dB per octave band, in s."""
+    out: dict[int, float | None] = {}
+    x = np.arange(_ROWS) / PER_SECOND
+    x = x - x.mean()
+    for octave in OCTAVES:
+        near = np.abs(np.log2(CENTRES / octave)) < 0.3
+        level = 10 * np.log10((10 ** (levels.band_db[:, near] / 10)).mean(1) + 1e-15)
+        if len(level) < 4 * _ROWS:
+            out[octave] = None
+            continue
+        floor = np.percentile(level, 5)
+        windows = np.lib.stride_tricks.sliding_window_view(level, _ROWS)
+        mean = windows.mean(1)
+        slope = (windows - mean[:, None]) @ x / (x @ x)
+        error = np.sqrt(np.square(windows - mean[:, None] - slope[:, None] * x).mean(1))
+        falls = -slope * (_ROWS - 1) / PER_SECOND
+        good = (falls > _LEAST_FALL) & (error < _MOST_ERROR) & (windows[:, -1] > floor + 3)
+        good &= (np.diff(windows, axis=1) < 0.5).all(1)
+        times = -60.0 / slope[good]
+        out[octave] = float(np.percentile(times, _PERCENTILE)) if len(times) >= _LEAST_DECAYS else None
+    return out
+
+
+def estimate_room(levels: Levels, heard_rt60_s: float, clarity_db: float) -> Room:
+    """The decays per band, scaled together so that their middle agrees with what the listener hears of the whole."""
+    times = decay_times(levels)
+    middle = [times[o] for o in (500, 1000, 2000) if times[o] is not None]
+    if not middle:
+        return Room(dict.fromkeys(OCTAVES), heard_rt60_s, clarity_db)
+    scale = heard_rt60_s / float(np.median(middle))
+    scaled = {o: None if t is None else float(np.clip(t * scale, 0.1, 8.0)) for o, t in times.items()}
+    return Room(scaled, heard_rt60_s, clarity_db)

@@ -1,0 +1,82 @@
+"""The diagnosis in plain words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: (least music over crowd in dB, what recordings like it become)
+_EXPECT = (
+    (14.0, "If so, there is little crowd: expect a result close to a board recording, as far as its band reaches."),
+    (7.0, "If so, there is some crowd: expect clear music with traces of the crowd in quiet moments."),
+    (1.0, "If so, the crowd is nearly as loud as the music: expect a clearly better recording, not a studio one."),
+    (-99.0, "If so, the crowd is as loud as the music or louder: expect a modest result."),
+)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, 1:05."""
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def sentences(d: Mapping[str, Any]) -> list[str]:
+    """All that was found, one sentence each."""
+    if d["silent"]:
+        return ["The recording is silent."]
+    out = [f"The recording lasts {d['seconds']:.1f} s, with peaks at {d['peak_dbfs']:.1f} dBFS."]
+    out.append(f"Music was captured between about {d['low_hz']:.0f} and {d['high_hz']:.0f} Hz.")
+    out += _crowd(d) + _damage(d) + _format(d) + _songs(d)
+    if d["clean"]:
+        out.append("It sounds clean already, like a finished mix; unless clean.bypass=false it stays as it is.")
+    elif d["music_to_crowd_db"] is not None:
+        out.append(next(words for least, words in _EXPECT if d["music_to_crowd_db"] >= least))
+    if d["range_over_floor_db"] is not None and d["range_over_floor_db"] < 10 and not d["clean"]:
+        out.append("Crowd, room or noise never fall far below the music.")
+    return out
+
+
+def _crowd(d: Mapping[str, Any]) -> list[str]:
+    out = []
+    if d["music_to_crowd_db"] is not None and not d["clean"]:
+        worst = min(d["music_to_crowd_over_time_db"])
+        usual = d["music_to_crowd_db"]
+        out.append(f"A rough guess: the music is {usual:.0f} dB over the crowd ({worst:.0f} at the worst).")
+    room = d["room"]
+    if room["mid_s"] is not None and not d["clean"]:
+        out.append(f"A rough guess: the room rings for {room['mid_s']:.1f} s (C80 {room['clarity_db']:.0f} dB).")
+    if d["noise_floor_dbfs"] is not None:
+        out.append(f"The noise floor lies at {d['noise_floor_dbfs']:.0f} dBFS.")
+    return out
+
+
+def _damage(d: Mapping[str, Any]) -> list[str]:
+    out = []
+    if d["clipped_share"] > 1e-5:
+        out.append(f"{100 * d['clipped_share']:.3f} % of the samples are clipped.")
+    if d["soft_clipped_share"] > 1e-4:
+        out.append(f"{100 * d['soft_clipped_share']:.3f} % of the samples are pressed against the highest level.")
+    if d["agc"]["range_db"] > 3.0:
+        moved = 100 * d["agc"]["active_share"]
+        out.append(f"A gain control moved the level by about {d['agc']['range_db']:.0f} dB, {moved:.0f} % of the time.")
+    if d["hum"]["base_hz"]:
+        out.append(f"There is mains hum at {d['hum']['base_hz']:.1f} Hz with {len(d['hum']['lines'])} audible lines.")
+    if max(abs(v) for v in d["dc_offset"]) > 1e-3:
+        out.append("The signal is off centre (a DC offset), which is taken out.")
+    return out
+
+
+def _format(d: Mapping[str, Any]) -> list[str]:
+    codec, kind = d["codec"], d["channels"]["kind"]
+    sound = "one channel (both sides are the same)" if kind == "mono" else "two different channels"
+    out = [f"It holds {sound}."]
+    if codec["step_db"] > 0 and codec["cutoff_hz"] < 22000:
+        out.append(f"The spectrum breaks off at {codec['cutoff_hz'] / 1000:.1f} kHz: {codec['guess']}.")
+    return out
+
+
+def _songs(d: Mapping[str, Any]) -> list[str]:
+    songs, gaps = d["songs"]["songs"], d["songs"]["gaps"]
+    if len(songs) < 2 and not gaps:
+        return []
+    times = ", ".join(f"{clock(a)} to {clock(b)}" for a, b in songs[:30]) or "none"
+    return [f"Music plays in {len(songs)} stretch{'' if len(songs) == 1 else 'es'}: {times}."]
