@@ -44,7 +44,7 @@ class Limits:
     chroma: float = 0.75
     onsets: float = 0.2
     notes: float = 0.5
-    excess_db: float = -3.0
+    excess_db: float = 0.0
     tones_db: float = 6.0
     silence_db: float = 3.0
 
