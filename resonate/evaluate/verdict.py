@@ -95,8 +95,9 @@ def score(
         mask = gaps
     else:
         mask = measures.gap_mask(len(c), gaps, rate)
+    gaps_as_given = mask
     lag = find_lag(y, c, rate)
-    others = (c, mask, *(to_mid(x) for x in (noise, wet) if x is not None and noise is not None))
+    others = (c, mask) if noise is None else (c, mask, to_mid(noise))
     y, c, mask, *rest = cut_to_overlap(lag, y, *others)
 
     values = {"si_sdr": measures.si_sdr(y, c), "f_sdr": measures.f_sdr(y, c)}
@@ -109,8 +110,16 @@ def score(
     else:
         in_music = {name: values[name] for name in ("f_sdr", "lsd")}
     projection = project(y, c, rest[0]) if rest else None
-    crowd = project(y, rest[1], rest[0]) if len(rest) > 1 else projection
+    crowd = projection if wet is None or noise is None else _of_crowd(output, wet, noise, gaps_as_given, rate)
     return Score(values, lag, in_music, projection, crowd, (y, c, rest[0] if rest else None))
+
+
+def _of_crowd(output: np.ndarray, wet: np.ndarray, noise: np.ndarray, gaps: np.ndarray, rate: int) -> Projection:
+    """Projection on captured music and noise, aligned to the captured music: the dry reference may fit a reflection of
+    the room best, later than the taps reach."""
+    y, music = to_mid(output), to_mid(wet)
+    y, music, rest, mask = cut_to_overlap(find_lag(y, music, rate), y, music, to_mid(noise), gaps)
+    return project(*(np.where(mask, 0.0, x) for x in (y, music, rest)))
 
 
 def against(before: Score, after: Score) -> dict[str, float]:
