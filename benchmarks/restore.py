@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -58,8 +59,8 @@ def make(path: Path, minutes: float) -> Path:
     return path
 
 
-def measure(path: Path, output: Path, words: list[str]) -> tuple[float, float, float, dict[str, float]]:
-    """(wall s, CPU s, peak resident MB, seconds by stage) of infer.py."""
+def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], dict[str, float]]:
+    """Wall s, CPU s, peak resident MB up to the master and with the page; seconds by stage, of infer.py."""
     command = [sys.executable, str(ROOT / "infer.py"), str(path), "-o", str(output), *words]
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -69,8 +70,10 @@ def measure(path: Path, output: Path, words: list[str]) -> tuple[float, float, f
         raise SystemExit(f"infer.py ended with status {process.returncode}")
     wall = time.perf_counter() - begun
     peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    log = max(output.glob(".hydra/*/infer.log")).read_text(encoding="utf-8")
+    before_page = float(re.findall(r"master took .*?\(peak (\d+) MB\)", log)[-1])
     timings = json.loads((output / path.stem / "report.json").read_text(encoding="utf-8"))["timings"]
-    return wall, usage.ru_utime + usage.ru_stime, peak, timings
+    return [wall, usage.ru_utime + usage.ru_stime, before_page, peak], timings
 
 
 def bare(separator: Path, restorer: Path) -> dict[str, float]:
@@ -111,13 +114,14 @@ def main() -> None:
         weights = tiny(folder) if options.weights == "tiny" else (SEPARATOR, RESTORER)
         words = [f"separator={weights[0]}", f"restorer={weights[1]}", f"threads={options.threads}", "device=cpu"]
         table = Table(title=f"infer.py, {options.weights} weights, {options.threads} thread(s)")
-        for column in ("minutes", "wall s", "CPU s", "peak MB", "wall s per s"):
+        for column in ("minutes", "wall s", "CPU s", "peak MB", "peak MB with page", "wall s per s"):
             table.add_column(column, justify="right")
         timings: dict[str, float] = {}
         for minutes in options.minutes:
             path = make(folder / f"{minutes:g}.wav", minutes)
-            wall, cpu, peak, timings = measure(path, folder / "out", words)
-            table.add_row(f"{minutes:g}", f"{wall:.0f}", f"{cpu:.0f}", f"{peak:.0f}", f"{wall / minutes / 60:.3f}")
+            figures, timings = measure(path, folder / "out", words)
+            pace = figures[0] / minutes / 60
+            table.add_row(f"{minutes:g}", *(f"{value:.0f}" for value in figures), f"{pace:.3f}")
             seconds = 60 * minutes
             path.unlink()
         console.print(table)

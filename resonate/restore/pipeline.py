@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import resource
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -124,7 +126,7 @@ def _run_all(work: Work, steps: Sequence[Step], scratch: Path, before: str) -> l
             "name": stage.name, "settings": stage.settings(work.config), "effect": effect, "seconds": seconds,
         }  # fmt: skip
         checkpoint.finish(work, step, account, scratch, work.config.keep)
-        log.info("%s: %s took %.2f s: %s", work.path.name, stage.name, seconds, effect)
+        log.info("%s: %s took %.2f s (peak %.0f MB): %s", work.path.name, stage.name, seconds, _peak_mb(), effect)
         accounts.append(account)
     return accounts
 
@@ -149,6 +151,11 @@ def _finish(work: Work, report: dict[str, Any], result: Path) -> None:
     # Names may hold bytes that are no text; they are kept as JSON's \\u escapes.
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (result / "report.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def _peak_mb() -> float:
+    """Most resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _versions() -> dict[str, str]:
