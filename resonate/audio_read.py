@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -60,6 +61,16 @@ def _floats(frame: av.AudioFrame) -> np.ndarray:
     return (raw.astype(np.float64) / {"s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}[kind]).astype(np.float32)
 
 
+class _Recording(io.BufferedReader):
+    """An open file that answers a seek to nowhere as FFmpeg does, since an exception would pass through the demuxer."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
+
+
 class Reader:
     """One recording, opened read-only. Iterating yields (channels, n) float32 blocks; `source` is final after that.
 
@@ -74,7 +85,7 @@ class Reader:
         if self.path.is_dir():
             raise AudioError(f"{self.path}: this is a folder, not a recording.")
         try:
-            self._file = open(self.path, "rb")  # noqa: SIM115 - closed by close()
+            self._file = _Recording(io.FileIO(self.path))
         except OSError as error:
             raise AudioError(f"{self.path}: cannot be opened ({error.strerror}).") from None
         try:
