@@ -16,32 +16,35 @@ from resonate.restore.separation import passes
 from resonate.restore.stages import chain
 from resonate.restore.work import Models, output_rate
 
-#: Seconds of work per second of recording on one CPU thread (benchmarks/restore.py prints them); stages that are not
+#: Seconds of work per second of recording on one CPU thread, as benchmarks/restore.py prints them; stages that are not
 #: listed take the time of a plain pass over the recording.
 PACE = {
-    "ingest": 0.010,
-    "diagnose": 0.06,
-    "precondition": 0.03,
-    "restore": 0.15,
-    "remix": 0.10,
-    "ledger": 0.06,
-    "stems": 0.04,
-    "master": 0.06,
+    "ingest": 0.003,
+    "diagnose": 0.015,
+    "precondition": 0.02,
+    "restore": 0.11,
+    "remix": 0.055,
+    "ledger": 0.01,
+    "master": 0.03,
     "report": 0.05,
 }
-_PLAIN_PASS = 0.01
+_PLAIN_PASS = 0.005
 
 #: The separator's: what any HTDemucs takes, and what each MB of its weights adds.
-_SEPARATE = (0.15, 0.010)
+_SEPARATE = (0.06, 0.011)
+
+#: The page's previews: seconds of work and bytes of memory per second of sound, and how many seconds they hold at most.
+_PREVIEWS, _PREVIEW_BYTES, _PREVIEWED = 0.18, 1.1e6, 900.0
 
 #: Seconds for loading libraries and weights and for drawing the page, however short the recording.
-START_UP = 12.0
+START_UP = 10.0
 
 #: How much less the networks' stages take elsewhere.
 _NETWORKS = {"cpu": 1.0, "mps": 0.3, "cuda": 0.1}
 
-#: Resident memory in bytes: libraries and weights, and what the blocks need. It does not grow with the recording.
-MEMORY = {"cpu": 1.4e9, "mps": 2.0e9, "cuda": 3.0e9}
+#: Resident memory in bytes up to the master: libraries and weights, and what the blocks need. It does not grow with the
+#: recording.
+MEMORY = {"cpu": 1.25e9, "mps": 2.0e9, "cuda": 3.0e9}
 
 #: Stereo tracks at 44.1 kHz that lie on the disk at once: separator input, four separated, extension, revealed and
 #: extended stems.
@@ -87,7 +90,12 @@ def estimate(source: Source, config: RestoreConfig, models: Models) -> Estimate:
     # A second pass of the separator needs the first one's stems; tone and width make a track each.
     tracks = _SCRATCH_STEREO + (4 if len(runs) > 1 else 0)
     scratch = tracks * stereo + own + 3 * 8 * out + (result if config.keep else 0)
-    return Estimate(seconds, {k: v * seconds for k, v in pace.items()}, result, scratch, MEMORY[kind] + 4 * size)
+    stages = {name: value * seconds for name, value in pace.items()}
+    heard = min(seconds, _PREVIEWED)
+    stages["report"] += _PREVIEWS * heard
+    # Weights larger than the repo's lie in memory with what their layers put out.
+    memory = MEMORY[kind] + 4 * max(0, size - 12_000_000) + _PREVIEW_BYTES * heard
+    return Estimate(seconds, stages, result, scratch, memory)
 
 
 def check_disk(estimates: list[Estimate], output: Path, kept: list[Path]) -> None:
