@@ -245,7 +245,9 @@ def test_kill_9_at_random_moments(tmp_path):
 def test_a_polite_signal_says_that_it_goes_on(kind, recording, tmp_path):
     command = [sys.executable, str(ROOT / "infer.py"), str(recording), "-o", str(tmp_path / "out"), "threads=1"]
     process = subprocess.Popen(
-        [*command, *weights_arguments()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *weights_arguments()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts jobs in the background deaf to SIGINT, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
         if line.strip() == "separate":

@@ -19,6 +19,7 @@ from resonate.errors import UserError
 from resonate.models.demucs_files import find_weights
 from resonate.models.released import RELEASED, check_hash, fetch_released
 from resonate.models.restorer import Restorer
+from resonate.models.selfcheck import check_device
 from resonate.models.stats import RecordingStats
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
 from resonate.restore.config import RestoreConfig
@@ -48,7 +49,10 @@ def find_device(name: str) -> str:
 
 
 class Models:
-    """The two networks, loaded when first needed and kept for the next recording."""
+    """The two networks, loaded when first needed and kept for the next recording.
+
+    On MPS each is compared with the CPU as it is loaded; UserError where the device computes something else.
+    """
 
     def __init__(self, config: RestoreConfig) -> None:
         self.separator_path = Path(config.separator).expanduser() if config.separator else SEPARATOR
@@ -81,12 +85,17 @@ class Models:
     @cached_property
     def separator(self) -> HTDemucs:
         """The separator, in eval mode."""
-        return load_separator(self.separator_path, self.device)
+        return self._compared(load_separator(self.separator_path, self.device))
 
     @cached_property
     def restorer(self) -> Restorer:
         """The restorer, in eval mode."""
-        return load_restorer(self.restorer_path, self.device)
+        return self._compared(load_restorer(self.restorer_path, self.device))
+
+    def _compared(self, model: Network) -> Network:
+        if torch.device(self.device).type == "mps":
+            check_device(model, self.device)
+        return model
 
 
 class Progress(Protocol):

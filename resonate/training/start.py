@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 from demucs.htdemucs import HTDemucs
 
 from resonate.data.module import CaptureData
 from resonate.errors import UserError
 from resonate.models.demucs_files import find_weights
+from resonate.models.released import RELEASED, fetch_released
 from resonate.models.restorer import RestorerConfig
 from resonate.models.separator import add_crowd_source, build_separator
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
@@ -90,33 +90,8 @@ def start_separator(model: ModelConfig) -> tuple[HTDemucs, dict[str, Any]]:
                             "do.") from error
     if model.pretrained == "repo":
         path = SEPARATOR
-    elif model.pretrained == "htdemucs":
-        path = download_htdemucs()
+    elif model.pretrained == RELEASED:
+        path = fetch_released("model.pretrained=FILE (model.pretrained=repo is the small model of this repo)")
     else:
         path = find_weights(Path(model.pretrained).expanduser())
     return load_separator(path), read_header(path, "separator")["settings"]
-
-
-def download_htdemucs() -> Path:
-    """The released weights in the place where the demucs package keeps them, downloaded on first use.
-
-    The package's own loader would import what the file names, or fall back on a pickle; the file is therefore fetched
-    as the package does and read by this project's loader.
-    """
-    from demucs.hf import DEFAULT_NAMESPACE, hf_repo_name
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    repository = f"{DEFAULT_NAMESPACE}/{hf_repo_name('htdemucs')}"
-    try:
-        bag = yaml.safe_load(Path(hf_hub_download(repository, "htdemucs.yaml")).read_text(encoding="utf-8"))
-        (signature,) = bag["models"]
-        name = f"{signature}.safetensors"
-        if not isinstance(try_to_load_from_cache(repository, name), str):
-            size = get_hf_file_metadata(hf_hub_url(repository, name)).size or 0
-            log.info("Downloading the released htdemucs: %.0f MB, once.", size / 1e6)
-        return Path(hf_hub_download(repository, name))
-    except (OSError, RuntimeError, HfHubHTTPError, HFValidationError, yaml.YAMLError, KeyError, TypeError,
-            ValueError) as error:
-        raise UserError("The released htdemucs could not be downloaded (is there a network?); give a local file with "
-                        "model.pretrained=PATH, or model.pretrained=repo for the small model of this repo.") from error
