@@ -33,9 +33,8 @@ from resonate.training.config import ModelConfig
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask
 
-#: The small model of the repo (configs/model/htdemucs_small.yaml).
-SMALL = {"segment": 5.0, "channels": 24, "t_layers": 1, "bottom_channels": 128, "t_hidden_scale": 2.0, "t_heads": 4,
-         "dconv_mode": 0}
+#: The small model of the repo.
+SMALL = Path(__file__).parents[1] / "configs" / "model" / "htdemucs_small.yaml"
 RELEASED = {"segment": Fraction(39, 5), "bottom_channels": 512}
 LEARNING_RATE = 1e-4
 
@@ -117,7 +116,7 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     logging.disable(logging.INFO)
     torch.manual_seed(0)
-    settings = RELEASED if given.released else SMALL
+    settings = RELEASED if given.released else OmegaConf.to_container(OmegaConf.load(SMALL).options)
     model = build_separator(**settings)
     stems = 0.1 * torch.randn(given.batch, len(STEMS), 2, int(given.seconds * RATE))
     rows: dict[str, Callable[[], object]] = {

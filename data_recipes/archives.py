@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from data_recipes import deb
 from resonate.errors import UserError
 
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")  # header of one file in a zip: signature .. sizes, lengths of name and extra
@@ -32,23 +33,12 @@ def tar_of(path: Path) -> Iterator[tarfile.TarFile]:
             process.communicate()
         return
     with path.open("rb") as handle:
-        _seek_data(path, handle)
+        deb.seek_data(path, handle)
         try:
             with tarfile.open(fileobj=handle, mode="r|*") as tar:
                 yield tar
         except tarfile.TarError:
             raise UserError(f"{path} is damaged, or packed in a way that needs dpkg-deb; install dpkg.") from None
-
-
-def _seek_data(path: Path, handle: BinaryIO) -> None:
-    if handle.read(8) != b"!<arch>\n":
-        raise UserError(f"{path} is not a Debian package; download it again.")
-    while len(header := handle.read(60)) == 60:
-        if header.startswith(b"data.tar"):
-            return
-        size = int(header[48:58])
-        handle.seek(size + size % 2, 1)
-    raise UserError(f"{path} holds no files; download it again.")
 
 
 def unpack_some(path: Path, folder: Path, archive: str, wanted: Callable[[str], bool]) -> None:

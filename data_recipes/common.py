@@ -5,8 +5,10 @@ import csv
 import logging
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from resonate.data.licences import shippable
 from resonate.errors import UserError
 
 __all__ = ["BANK_COLUMNS", "SONG_COLUMNS", "parser", "read_at_rate", "read_table", "run", "safe_name", "shippable",
-           "write_table"]
+           "whole_folder", "write_table"]
 
 SONG_COLUMNS = ("song", "artist", "licence", "shippable", "split", "seconds", "source", "file", "sha256", "note",
                 "silent")
@@ -42,15 +44,34 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write a tab-separated table atomically, sorted by its first column."""
+    """Write a tab-separated table atomically, sorted by its first column; names that are not UTF-8 are escaped."""
     names = list(columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as handle:
+    with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as handle:
         writer = csv.DictWriter(handle, names, delimiter="\t", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: str(row[names[0]])))
     os.replace(part, path)
+
+
+@contextmanager
+def whole_folder(out: Path, table: str) -> Iterator[Path]:
+    """A folder to build `out` in, which takes the place of what an earlier run made when the block ends; nothing is
+    left behind where it fails.
+
+    Raises UserError where `out` is something else: a file, or a folder that is not empty and has no `table`.
+    """
+    if out.exists() and not (out.is_dir() and ((out / table).is_file() or not any(out.iterdir()))):
+        raise UserError(f"{out} holds something else; choose another --out.")
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

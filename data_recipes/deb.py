@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from resonate.data import splits
 from resonate.errors import UserError
@@ -53,32 +53,35 @@ def unpack(path: Path, folder: Path) -> None:
     part.rename(folder)
 
 
-def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The members (name, content) of an ar archive, which is what a .deb is. Raises UserError if it is none."""
-    with path.open("rb") as handle:
-        if handle.read(8) != b"!<arch>\n":
-            raise UserError(f"{path} is not a Debian package; download it again.")
-        while header := handle.read(60):
-            if len(header) < 60 or header[58:60] != b"`\n":
-                raise UserError(f"{path} is cut short; download it again.")
-            size = int(header[48:58])
-            yield header[:16].decode().rstrip(" /"), handle.read(size)
-            handle.read(size % 2)
+def seek_data(path: Path, handle: BinaryIO) -> tuple[str, int]:
+    """Bring the open .deb, which is an ar archive, to its data.tar.*; returns the name and size of that.
+
+    Raises UserError for what is no package or holds no such member.
+    """
+    if handle.read(8) != b"!<arch>\n":
+        raise UserError(f"{path} is not a Debian package; download it again.")
+    while header := handle.read(60):
+        if len(header) < 60 or header[58:60] != b"`\n":
+            raise UserError(f"{path} is cut short; download it again.")
+        name, size = header[:16].decode().rstrip(" /"), int(header[48:58])
+        if name.startswith("data.tar"):
+            return name, size
+        handle.seek(size + size % 2, 1)
+    raise UserError(f"{path} holds no files; download it again.")
 
 
 def unpack_with_python(path: Path, folder: Path) -> None:
     """Unpack data.tar.{xz,gz,zst,} of a .deb; zstd needs Python 3.14 or dpkg-deb."""
-    for name, content in members(path):
-        if name.startswith("data.tar"):
-            if name.endswith(".zst"):
-                raise UserError(f"{path} is packed with zstd; install dpkg to unpack it.")
-            try:
-                with tarfile.open(fileobj=io.BytesIO(content), mode="r:*") as tar:
-                    tar.extractall(folder, filter="data")
-            except (tarfile.TarError, lzma.LZMAError) as error:
-                raise UserError(f"{path} is damaged ({error}); download it again.") from error
-            return
-    raise UserError(f"{path} holds no files; download it again.")
+    with path.open("rb") as handle:
+        name, size = seek_data(path, handle)
+        content = handle.read(size)
+    if name.endswith(".zst"):
+        raise UserError(f"{path} is packed with zstd; install dpkg to unpack it.")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:*") as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, lzma.LZMAError) as error:
+        raise UserError(f"{path} is damaged ({error}); download it again.") from error
 
 
 class Copyright:

@@ -1,15 +1,14 @@
 """Bring a dataset of stems that is on disk into the form that training reads: links, checked, with a songs.tsv."""
 
 import logging
-import os
-import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_recipes.common import SONG_COLUMNS, safe_name, shippable, write_table
+from data_recipes.common import SONG_COLUMNS, parser, safe_name, shippable, whole_folder, write_table
 from resonate import STEMS
 from resonate.data import checks, splits
 from resonate.data.music import Song
@@ -25,6 +24,17 @@ class Origin:
     name: str
     licence: str
     source: str
+
+
+def command(argv: list[str] | None, description: str, source_help: str, songs: Callable[[Path], Sequence[Song]],
+            origin: Origin) -> None:
+    """Command line of a dataset's recipe: build --out from the songs that `songs` finds in --source."""
+    args = parser(description)
+    args.add_argument("--source", type=Path, required=True, help=source_help)
+    args.add_argument("--out", type=Path, required=True, help="folder to write the links and songs.tsv to")
+    args.add_argument("--headers-only", action="store_true", help="do not decode every file to check it")
+    opts = args.parse_args(argv)
+    build(songs(opts.source), origin, opts.out, not opts.headers_only)
 
 
 def build(songs: Sequence[Song], origin: Origin, out: Path, decode: bool = True) -> list[dict[str, object]]:
@@ -43,23 +53,17 @@ def build(songs: Sequence[Song], origin: Origin, out: Path, decode: bool = True)
         UserError: two songs have one name, no song is left, or `out` holds something else. A song with a damaged file,
             or whose stems differ in length by more than 1 s, is left out: left_out.tsv names the file.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "songs.tsv").is_file():
-        raise UserError(f"{out} holds something else; choose another --out.")
-    songs = [replace(song, name=safe_name(song.name)) for song in songs if not splits.is_reserved(song.name)]
-    names = [song.name for song in songs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"Two songs are called {twice[0]}; rename one of their folders.")
-    kept, left = check(songs, decode)
-    if not kept:
-        raise UserError(f"None of the {len(songs)} songs can be used: {left[0]['reason']}" if left else
-                        "There is no song in this dataset.")
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    rows = [row for song in kept for row in _link(song, origin, part)]
-    write_table(part / "songs.tsv", SONG_COLUMNS, rows)
-    write_table(part / "left_out.tsv", ("song", "reason"), left)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(part, out)
+    with whole_folder(out, "songs.tsv") as part:
+        songs = [replace(song, name=safe_name(song.name)) for song in songs if not splits.is_reserved(song.name)]
+        if twice := sorted(name for name, count in Counter(song.name for song in songs).items() if count > 1):
+            raise UserError(f"Two songs are called {twice[0]}; rename one of their folders.")
+        kept, left = check(songs, decode)
+        if not kept:
+            raise UserError(f"None of the {len(songs)} songs can be used: {left[0]['reason']}" if left else
+                            "There is no song in this dataset.")
+        rows = [row for song in kept for row in _link(song, origin, part)]
+        write_table(part / "songs.tsv", SONG_COLUMNS, rows)
+        write_table(part / "left_out.tsv", ("song", "reason"), left)
     hours = sum(song.duration for song in kept) / 3600
     log.info("%s: %d songs, %.1f h, linked in %s, %d left out; licence %s", origin.name, len(kept), hours, out,
              len(left), origin.licence)

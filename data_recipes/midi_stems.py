@@ -124,9 +124,9 @@ def stems(data: bytes, name: str, how: Rendition) -> tuple[dict[str, np.ndarray]
     from data_recipes import midi_groups  # here: mido is an extra
 
     midi = midi_groups.read(data, name)
-    parts = midi_groups.take_apart(midi, how.transpose, how.tempo, how.kit)
     if midi.length < MIN_SECONDS:
         raise UserError(f"{name} is shorter than {MIN_SECONDS:.0f} s.")
+    parts = midi_groups.take_apart(midi, how.transpose, how.tempo, how.kit)
     made = {group: synth.render(part, how.font, how.room, how.reverb) for group, part in parts.files.items()}
     length = max((x.shape[1] for x in made.values()), default=0)
     made = {group: np.pad(x, ((0, 0), (0, length - x.shape[1]))) for group, x in made.items()}
@@ -146,7 +146,8 @@ def balance(stems: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The stems with drums and bass brought into a usual range of levels against "other", where they lie outside."""
     if "other" not in stems:
         return stems
-    levels = {group: active_level(x) - active_level(stems["other"]) for group, x in stems.items()}
+    other = active_level(stems["other"])
+    levels = {group: active_level(x) - other for group, x in stems.items()}
     wanted = {group: float(np.clip(level, *_BALANCE.get(group, (level, level)))) for group, level in levels.items()}
     return {group: x * np.float32(10 ** ((wanted[group] - levels[group]) / 20)) for group, x in stems.items()}
 
@@ -205,9 +206,9 @@ def build(sources: Iterable[Source], out: Path, fonts: list[synth.Soundfont], re
             raise UserError(f"Two different songs would be called {source.name}; rename one of the files.")
         if splits.is_reserved(source.name):
             left[source.name] = "reserved for an independent evaluation"
-        elif twin is not source:
+        elif twin is not source and twin.name != source.name:
             left[source.name] = f"a copy of {twin.name}"
-    todo = [(s, n) for n in range(renditions) for s in unique.values() if s.name not in left]
+    todo = [(s, n) for n in range(renditions) for s in unique.values() if not splits.is_reserved(s.name)]
     open_ = [(s, n) for s, n in todo if f"{s.name}__{n}" not in done]
     columns = (TextColumn("rendering MIDI"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(workers) as pool:

@@ -10,7 +10,7 @@ them out.
 from pathlib import Path
 
 from data_recipes import layouts
-from data_recipes.common import parser, run
+from data_recipes.common import run
 from resonate import STEMS
 from resonate.data.music import Song
 from resonate.errors import UserError
@@ -53,12 +53,7 @@ def songs(source: Path) -> list[Song]:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
-    args = parser(__doc__)
-    args.add_argument("--source", type=Path, required=True, help="folder with train/ and test/")
-    args.add_argument("--out", type=Path, required=True, help="folder to write the links and songs.tsv to")
-    args.add_argument("--headers-only", action="store_true", help="do not decode every file to check it")
-    opts = args.parse_args(argv)
-    layouts.build(songs(opts.source), ORIGIN, opts.out, not opts.headers_only)
+    layouts.command(argv, __doc__, "folder with train/ and test/", songs, ORIGIN)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ hash of its name as with songs. A file beside the sub-folders is a group of its 
 """
 
 import logging
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from data_recipes.common import BANK_COLUMNS, parser, read_at_rate, run, safe_name, write_table
+from data_recipes.common import BANK_COLUMNS, parser, read_at_rate, run, safe_name, whole_folder, write_table
 from resonate import RATE, audio
 from resonate.audio import sha256
 from resonate.data import splits
@@ -38,17 +36,9 @@ def build(folders: dict[str, Path], licence: str, out: Path) -> list[dict[str, o
     below 16 kHz; for a folder without recordings; and where `out` holds something else than a bank. Nothing is left
     behind then.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "bank.tsv").is_file():
-        raise UserError(f"{out} holds something else; choose another --out.")
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with whole_folder(out, "bank.tsv") as part:
         rows = [row for kind, folder in folders.items() for row in _kind(kind, folder, licence, part)]
         write_table(part / "bank.tsv", BANK_COLUMNS, rows)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return rows
 
 

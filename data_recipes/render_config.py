@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resonate import RATE, __version__
+from resonate.data.excerpts import STARTER_BANK
 from resonate.data.licences import FILTERS
 from resonate.data.music import Song, scan_music
 from resonate.data.shards import FORMAT
@@ -26,7 +27,6 @@ from resonate.degrade.bank import Bank
 from resonate.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-STARTER_BANK = Path(__file__).resolve().parents[1] / "resonate" / "bank"
 PRESETS = ("near", "mid", "far", "brutal")
 #: FLAC against the 16-bit samples that it holds.
 FLAC_SHARE = 0.6
@@ -118,7 +118,7 @@ class Settings:
     @property
     def key(self) -> str:
         """A hash that changes with any of them."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(asdict(self))
 
     @property
     def example_bytes(self) -> int:

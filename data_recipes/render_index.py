@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_recipes.common import read_table
+from data_recipes.common import read_table, write_table
 from data_recipes.render_config import Plan
 from data_recipes.render_shards import present, shard_path, write_aside
 from resonate import RATE
@@ -57,20 +55,15 @@ def write_index(plan: Plan) -> list[dict[str, Any]]:
     index = {"format": FORMAT, "rate": RATE, "rows": rows, "key": plan.settings.key,
              "settings": asdict(plan.settings), "examples": examples}
     write_aside(plan.out / INDEX, json.dumps(index, indent=1).encode())
-    write_aside(plan.out / MANIFEST, _manifest(plan, details))
+    write_table(plan.out / MANIFEST, COLUMNS, _manifest(plan, details))
     return details
 
 
-def _manifest(plan: Plan, details: list[dict[str, Any]]) -> bytes:
+def _manifest(plan: Plan, details: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per file that went into the examples: every file of their songs, every recording the chain drew."""
     songs = Counter(name for d in details for name in set(d["songs"]))
     drawn = Counter(text for d in details for text in set(_texts(d["params"])))
-    rows = [*_music_rows(plan, songs), *_bank_rows(plan, drawn)]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, delimiter="\t", lineterminator="\n", restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: (row["kind"], row["file"])))
-    return out.getvalue().encode("utf-8", "backslashreplace")
+    return sorted([*_music_rows(plan, songs), *_bank_rows(plan, drawn)], key=lambda row: row["file"])
 
 
 def _music_rows(plan: Plan, used: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -29,13 +29,9 @@ def restore(path: str | Path, output: str | Path, *, preset: str | None = None, 
     """
     from resonate.audio import probe
     from resonate.errors import UserError
-    from resonate.restore import results
     from resonate.restore.arguments import parse
-    from resonate.restore.command import read_config
-    from resonate.restore.estimate import check_disk, estimate
+    from resonate.restore.command import read_config, ready
     from resonate.restore.pipeline import restore as run
-    from resonate.restore.scratch import lock, scratch_path
-    from resonate.restore.work import Models
 
     named = {} if preset is None else {"restore": preset}
     words = [f"{name}={_word(value)}" for name, value in (named | settings).items()]
@@ -44,16 +40,8 @@ def restore(path: str | Path, output: str | Path, *, preset: str | None = None, 
         raise UserError("restore() takes one recording and no reference; use infer.py for several or to compare.")
     config, _ = read_config(arguments)
     recording = Path(path).expanduser()
-    source, target, models = probe(recording), Path(output).expanduser(), Models(config)
-    if not config.diagnose_only:
-        models.check()
-    results.check_output(target)
-    folder = target / results.folder_names([recording], target)[0]
-    check_disk([estimate(source, config, models)], target, [scratch_path(folder)])
-    with lock(target / results.RUNS / "lock", f"Another run is writing to {target}; wait for it, or choose another."):
-        if not config.diagnose_only:
-            models.load()
-        outcome = run(recording, folder, config, models)
+    with ready(config, {recording: probe(recording)}, Path(output).expanduser()) as it:
+        outcome = run(recording, it.folders[recording], config, it.models)
     files = tuple(sorted(p for p in outcome.folder.rglob("*") if p.is_file()))
     return Restored(outcome.folder, files, outcome.report, outcome.already)
 

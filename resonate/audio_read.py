@@ -67,7 +67,7 @@ class _Recording(io.BufferedReader):
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return super().seek(offset, whence)
-        except (OSError, ValueError):
+        except (OSError, ValueError, OverflowError):
             return -1
 
 

@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from resonate import RATE
+from resonate.models.stats import BINS, HOP, N_FFT, bin_frequencies
 
-N_FFT, HOP = 2048, 512
-BINS = N_FFT // 2 + 1
 _EPS = 1e-12
-#: Frequencies in Hz between which notes are looked at, and bins of their spectrum per octave.
-_NOTES_HZ = (110.0, 4200.0)
+#: Bins in which notes are looked at: 110..4200 Hz.
+_NOTES = (bin_frequencies() >= 110.0) & (bin_frequencies() <= 4200.0)
 #: dB by which a tone stands over the median of its surroundings.
 _TONE_DB = 12.0
 _AROUND = 12
@@ -84,11 +83,9 @@ def energy_support(output: ArrayLike, given: ArrayLike, floor_db: ArrayLike, in_
 
 def chroma(magnitude: ArrayLike) -> np.ndarray:
     """(12, frames) power per pitch class, 110..4200 Hz, C first."""
-    hz = np.arange(BINS) * RATE / N_FFT
-    inside = (hz >= _NOTES_HZ[0]) & (hz <= _NOTES_HZ[1])
-    classes = np.round(12 * np.log2(np.maximum(hz, 1.0) / 261.6256)).astype(int) % 12
+    classes = np.round(12 * np.log2(np.maximum(bin_frequencies(), 1.0) / 261.6256)).astype(int) % 12
     out = np.zeros((12, np.shape(magnitude)[1]), dtype=np.float32)
-    np.add.at(out, classes[inside], _power(magnitude)[inside])
+    np.add.at(out, classes[_NOTES], _power(magnitude)[_NOTES])
     return out
 
 
@@ -130,17 +127,20 @@ def onset_agreement(output: ArrayLike, given: ArrayLike) -> float:
     return float(peaks[near].sum() / peaks.sum())
 
 
-def tones(magnitude: ArrayLike) -> np.ndarray:
-    """(bins, frames) bool: spectral peaks that stand 12 dB over the median of the 12 bins either side."""
-    power = _power(magnitude)
-    level = 10 * np.log10(power + 1e-15)
+def _standing_out(magnitude: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(bins, frames) each, dB: the level, and by how much it lies over the median of the 12 bins either side."""
+    level = 10 * np.log10(_power(magnitude) + 1e-15)
     padded = np.pad(level, ((_AROUND, _AROUND), (0, 0)), mode="reflect")
     around = np.median(np.stack([padded[k : k + len(level)] for k in range(0, 2 * _AROUND + 1, 3)]), axis=0)
+    return level, level - around
+
+
+def tones(magnitude: ArrayLike) -> np.ndarray:
+    """(bins, frames) bool: spectral peaks that stand 12 dB over the median of the 12 bins either side."""
+    level, over = _standing_out(magnitude)
     peak = np.zeros(level.shape, dtype=bool)
     peak[1:-1] = (level[1:-1] >= level[:-2]) & (level[1:-1] >= level[2:])
-    hz = np.arange(len(level)) * RATE / N_FFT
-    peak &= ((hz >= _NOTES_HZ[0]) & (hz <= _NOTES_HZ[1]))[:, None]
-    return peak & (level - around >= _TONE_DB)
+    return peak & _NOTES[:, None] & (over >= _TONE_DB)
 
 
 def note_agreement(output: ArrayLike, given: ArrayLike) -> float:
@@ -150,15 +150,11 @@ def note_agreement(output: ArrayLike, given: ArrayLike) -> float:
     Range 0..1, higher is better; 1 where the output has no tones. Invariant to gain and to EQ as far as it is smooth.
     One-sided, as :func:`onset_agreement`.
     """
-    mine = tones(output)
-    energy = _power(output) * mine
+    energy = _power(output) * tones(output)
     total = float(energy.sum())
     if total < _EPS:
         return 1.0
-    level = 10 * np.log10(_power(given) + 1e-15)
-    padded = np.pad(level, ((_AROUND, _AROUND), (0, 0)), mode="reflect")
-    around = np.median(np.stack([padded[k : k + len(level)] for k in range(0, 2 * _AROUND + 1, 3)]), axis=0)
-    there = level - around >= 6.0
+    there = _standing_out(given)[1] >= 6.0
     near = np.zeros_like(there)
     for f in (-1, 0, 1):
         rolled = np.roll(there, f, axis=0)
@@ -206,9 +202,7 @@ def tonality(magnitude: ArrayLike) -> float:
     """Share of the energy between 110 and 4200 Hz that lies in tones (each peak with a bin either side), 0..1.
     Invariant to gain."""
     power = _power(magnitude)
-    hz = np.arange(len(power)) * RATE / N_FFT
-    inside = (hz >= _NOTES_HZ[0]) & (hz <= _NOTES_HZ[1])
-    total = float(power[inside].sum())
+    total = float(power[_NOTES].sum())
     peak = tones(magnitude)
     wide = peak | np.roll(peak, 1, axis=0) | np.roll(peak, -1, axis=0)
     return float(power[wide].sum() / total) if total > _EPS else 0.0

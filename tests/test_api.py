@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from restoring import infer, music, tiny_weights
 
 import resonate
 from resonate.errors import UserError
@@ -30,3 +31,25 @@ def test_an_unknown_setting_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="no such setting"):
         resonate.restore("show.wav", tmp_path / "out", volume=3)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tonal_reference_that_cannot_be_read_is_refused_before_anything_is_written(tmp_path):
+    soundfile.write(tmp_path / "show.wav", music(1.0, resonate.RATE).T, resonate.RATE)
+    (tmp_path / "letter.wav").write_text("no sound")
+    with pytest.raises(UserError, match="letter"):
+        resonate.restore(tmp_path / "show.wav", tmp_path / "out", tonal_reference=tmp_path / "letter.wav")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_api_gives_what_infer_py_gives(tmp_path):
+    soundfile.write(tmp_path / "show.wav", music(3.0, 48000).T, 48000)
+    separator, restorer = tiny_weights()
+    settings = {"mode": "reveal", "master.loudness": -16, "threads": 1, "separator": separator, "restorer": restorer}
+    done = resonate.restore(tmp_path / "show.wav", tmp_path / "api", **settings)
+    words = ("mode=reveal", "master.loudness=-16")
+    assert infer(tmp_path / "show.wav", "-o", tmp_path / "command", *words).returncode == 0
+    for name in ("master.wav", "ledger/revealed.wav"):
+        assert (done.folder / name).read_bytes() == (tmp_path / "command" / "show" / name).read_bytes()
+    assert done.folder / "report.html" in done.files
+    assert resonate.restore(tmp_path / "show.wav", tmp_path / "command", **settings).already

@@ -23,6 +23,7 @@ from resonate.degrade import (
     codec,
     converter,
     crowd,
+    fidelity,
     gaps,
     handling,
     stage,
@@ -277,6 +278,14 @@ def test_presets_are_valid(path):
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     config = ChainConfig(**values)
     assert CaptureChain(Bank(), config).from_seed(0, N)["severity"] <= config.severity[1]
+
+
+def test_a_song_shorter_than_a_capture_is_repeated_channel_by_channel():
+    song = np.stack([np.full(300, 1.0), np.full(300, -1.0)]).astype(np.float32)
+    for n in (100, 300, 1000):
+        stems = fidelity._as_stems(song, n)
+        assert stems.shape == (4, 2, n) and not stems[:3].any()
+        assert (stems[3, 0] == 1.0).all() and (stems[3, 1] == -1.0).all()
 
 
 def test_bad_use_is_refused(bank, tmp_path):

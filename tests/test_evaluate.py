@@ -416,6 +416,25 @@ def test_the_page_escapes_names_and_draws_the_worst_first(tmp_path):
     assert len(pictures) == 1 and f"p/{pictures[0].name}" in text
 
 
+def test_a_page_clears_its_own_old_pictures_and_nothing_else(tmp_path):
+    folder = tmp_path / "demo"  # `json=out/demo.json` beside a result folder of that name
+    folder.mkdir()
+    kept = [folder / "master.wav", folder / "cover.png"]
+    for path in (*kept, folder / "0123456789ab.png"):
+        path.write_bytes(b"x")
+    facts = {"suite": "folder", "command": "x", "resonate": "1", "seed": 1, "seconds": 1, "left_out": {}}
+    rows = [Row("song", "s", None, None, "input", {"f_sdr": 1.0}, 0, "", 0.0)]
+    page.build(tmp_path / "demo.html", facts, Results("folder", rows), "input", {}, 3)
+    assert sorted(folder.iterdir()) == sorted(kept)
+
+
+def test_the_weights_named_are_those_in_use(tmp_path):
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"x")
+    assert ours.weights(separator=str(mine))["mine.safetensors"] == mine
+    assert "separator.safetensors" in ours.weights() and "separator.safetensors" not in ours.weights(str(mine))
+
+
 def fake_result(tmp_path: Path) -> Path:
     results = Results("captures", some_rows(), 200)
     facts = {"resonate": "1.0", "suite": "captures", "command": "python -m resonate.evaluate", "seed": 11,

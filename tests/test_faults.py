@@ -23,7 +23,7 @@ from resonate.errors import UserError
 from resonate.models import released
 from resonate.models.weights import FOLDER
 from resonate.report import page
-from resonate.restore import pipeline
+from resonate.restore import pipeline, work
 from resonate.restore.command import main
 from resonate.restore.deliver import Master
 from resonate.restore.prepare import Ingest
@@ -217,6 +217,23 @@ def test_weights_with_another_hash_are_refused_at_the_start(recording, tmp_path,
     assert one_sentence(error) and "hash" in error and not (tmp_path / "out").exists()
 
 
+def test_the_listener_is_checked_even_for_a_diagnosis(recording, tmp_path, capsys, monkeypatch):
+    listener = Path(shutil.copy(work.LISTENER, tmp_path))
+    (tmp_path / released.SUMS).write_text(f"{audio.sha256(listener)}  {listener.name}\n")
+    monkeypatch.setattr(work, "LISTENER", listener)
+    assert run(recording, "-o", tmp_path / "out", "diagnose_only=true") == 0
+    capsys.readouterr()
+    data = bytearray(listener.read_bytes())
+    data[-100] ^= 1
+    listener.write_bytes(data)
+    assert run(recording, "-o", tmp_path / "other", "diagnose_only=true") == 2
+    error = capsys.readouterr().err
+    assert one_sentence(error) and "hash" in error and not (tmp_path / "other").exists()
+    listener.unlink()
+    assert run(recording, "-o", tmp_path / "other", "diagnose_only=true") == 2
+    assert "missing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["short", "long", "shape"])
 def test_damaged_weights_are_refused_at_the_start(damage, recording, tmp_path, capsys):
     separator, _ = (shutil.copy(path, tmp_path) for path in tiny_weights())
@@ -234,7 +251,7 @@ def test_damaged_weights_are_refused_at_the_start(damage, recording, tmp_path, c
 def test_the_recorded_hashes_are_those_of_the_weights_in_the_repo():
     lines = (FOLDER / released.SUMS).read_text().splitlines()
     names = {line.split()[1] for line in lines}
-    assert {"separator.safetensors", "restorer.safetensors"} <= names
+    assert {"separator.safetensors", "restorer.safetensors", "listener.safetensors"} <= names
     for name in names:
         released.check_hash(FOLDER / name)
 

@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from resonate.data import shards
 from resonate.errors import UserError
 from resonate.evaluate import separation
 from resonate.models.demucs_files import find_weights
+from resonate.models.released import fetch_released
 from resonate.models.restorer import Restorer, RestorerConfig
 from resonate.models.selfcheck import check_device
 from resonate.models.separator import (
@@ -128,8 +130,13 @@ def test_hostile_and_foreign_files_are_refused(tmp_path, capsys):
     (tmp_path / "text-12345678.th").write_text("text")
     with pytest.raises(UserError, match="checksum"):
         load_separator(tmp_path / "text-12345678.th")
-    for header in ({"klass": "os.system", "args": "[]", "kwargs": "{}"},
-                   {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": "{"}):
+    ours = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]"}
+    endless = {"segment": {"numerator": 10 ** 400, "denominator": 1}}
+    for header in ({"klass": "os.system", "args": "[]", "kwargs": "{}"}, {**ours, "kwargs": "{"},
+                   {**ours, "kwargs": "[" * 100000}, {**ours, "kwargs": json.dumps(endless)},
+                   {**ours, "kwargs": json.dumps({"sources": 4})},
+                   {"resonate": json.dumps({"kind": "separator", "settings": {"segment": "1e999999999"}})},
+                   {"resonate": json.dumps({"kind": "separator", "settings": {"sources": ["drums"]}})}):
         save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", metadata=header)
         with pytest.raises(UserError, match=r"x\.safetensors"):
             load_separator(tmp_path / "x.safetensors")
@@ -146,6 +153,36 @@ def test_no_network_is_one_sentence(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(UserError, match="could not be downloaded"):
         start_separator(ModelConfig(kind="separator", pretrained="htdemucs"))
+
+
+def test_released_weights_are_announced_before_they_are_downloaded_and_once(tmp_path, monkeypatch, caplog):
+    import huggingface_hub
+    from demucs.hf import DEFAULT_NAMESPACE
+
+    asked, there = [], []
+    (tmp_path / "htdemucs.yaml").write_text("models: ['abcd']\n")
+
+    def download(repository, name):
+        asked.append((repository.startswith(DEFAULT_NAMESPACE), name, caplog.text))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: there[0] if there else None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_: SimpleNamespace(size=84_000_000))
+    assert fetch_released() == tmp_path / "abcd.safetensors"
+    assert [(ok, name) for ok, name, _ in asked] == [(True, "htdemucs.yaml"), (True, "abcd.safetensors")]
+    assert "84 MB" in asked[1][2]
+    caplog.clear()
+    there.append("abcd.safetensors")
+    assert fetch_released() == tmp_path / "abcd.safetensors" and not caplog.text
+
+    def broken(*_):
+        raise huggingface_hub.errors.HfHubHTTPError.__bases__[0]("the connection was lost")
+
+    there.clear()
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", broken)
+    with pytest.raises(UserError, match="separator=FILE"):
+        fetch_released()
 
 
 def test_fifth_source_leaves_the_stems_as_they_are_and_learns_the_crowd(tmp_path):
@@ -290,8 +327,6 @@ def test_norms_and_biases_do_not_decay_and_the_transformer_decays_by_itself():
     assert decay[id(model.encoder[0].conv.bias)] == 0.0
     # Checkpoints of the restorer know two groups.
     assert len(parameter_groups(Restorer(RestorerConfig(width=8, dilations=(1,))), OptimiserConfig())) == 2
-
-
 
 
 def test_whole_captures_are_separated_on_the_grid_of_restoring():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import zipfile
 from pathlib import Path
 
@@ -287,6 +288,22 @@ def test_recordings_that_cannot_be_used_are_named(tmp_path, samples, rate, match
         own_bank.build({"crowd": tmp_path / "crowd"}, "own", tmp_path / "bank")
     assert "my bar.wav" in str(info.value)
     assert not (tmp_path / "bank").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_bank_takes_any_file_name_but_not_the_place_of_a_file(tmp_path):
+    (tmp_path / "bank").write_text("mine")
+    folder = tmp_path / "crowd"
+    put(folder / "bar.wav", tone(3.0))
+    with pytest.raises(UserError, match="something else"):
+        own_bank.build({"crowd": folder}, "own", tmp_path / "bank")
+    assert (tmp_path / "bank").read_text() == "mine"
+    try:
+        (folder / "bar.wav").rename(folder / os.fsdecode(b"b\xe4r.wav"))
+    except OSError:
+        pytest.skip("this file system takes no names that are not UTF-8")
+    own_bank.build({"crowd": folder}, "own", tmp_path / "other")
+    (row,) = read_table(tmp_path / "other" / "bank.tsv")
+    assert row["file"] == "crowd/b_r__b_r.flac" and row["origin"] == "b\\udce4r.wav"
 
 
 def test_a_bank_of_nothing_is_refused(tmp_path):

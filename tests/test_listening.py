@@ -15,6 +15,8 @@ from scipy import signal
 from resonate import audio
 from resonate.errors import UserError
 from resonate.evaluate import listening
+from resonate.evaluate.answers import FORMAT, VERSIONS
+from resonate.evaluate.answers import read as read_answers
 from resonate.restore.loudness import LoudnessMeter
 
 RATE, SECONDS = 44100, 5.0
@@ -90,7 +92,7 @@ def test_all_versions_of_an_excerpt_are_equally_loud_in_step_and_unclipped(built
     assert len(heard) == 10
     for first in (0, 5):
         group = dict(heard[first : first + 5])
-        assert set(group) == set(listening.VERSIONS)
+        assert set(group) == set(VERSIONS)
         levels = [loudness(samples) for samples in group.values()]
         assert max(levels) - min(levels) < 0.5
         assert len({samples.shape for samples in group.values()}) == 1
@@ -125,7 +127,7 @@ def test_x_is_a_or_b_of_the_same_excerpt_and_neither_always_nor_never_a(built, t
     for share in (np.mean([p["x"] == p["a"] for p in abx]), np.mean([names[p["a"]] == "input" for p in abx])):
         assert 0.25 < share < 0.75
     (rated,) = (page for page in data["pages"] if page["kind"] == "mushra")
-    assert sorted(names[n] for n in rated["clips"]) == sorted(listening.VERSIONS)
+    assert sorted(names[n] for n in rated["clips"]) == sorted(VERSIONS)
     assert names[rated["reference"]] == "reference"
 
 
@@ -156,7 +158,7 @@ def test_runs_of_one_recording_get_their_own_names(built, tmp_path):
 def answers(right: int, total: int, scores=(), run="show", listener="") -> dict:
     abx = [{"run": run, "x": "input", "answer": "input" if n < right else "restored"} for n in range(total)]
     rated = [{"run": run, "scores": score} for score in scores]
-    return {"format": listening.FORMAT, "listener": listener, "abx": abx, "mushra": rated}
+    return {"format": FORMAT, "listener": listener, "abx": abx, "mushra": rated}
 
 
 def saved(folder, *contents) -> list:
@@ -231,9 +233,9 @@ def test_what_is_no_answer_is_refused_in_one_sentence(tmp_path, content, capsys)
 def test_an_answer_file_counts_once_and_must_be_there(tmp_path):
     paths = saved(tmp_path, answers(1, 2), answers(1, 2))
     with pytest.raises(UserError, match="same answers"):
-        listening.read_answers(paths)
+        read_answers(paths)
     with pytest.raises(UserError, match="cannot be read"):
-        listening.read_answers([tmp_path / "none.json"])
+        read_answers([tmp_path / "none.json"])
 
 
 def test_a_test_that_cannot_be_built_is_refused_and_leaves_nothing(built, tmp_path, capsys):
@@ -290,7 +292,7 @@ def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path, capsys):
     path = listening.build([run], tmp_path / "test", [reference], seed=5, trials=2, excerpts=1, seconds=2.0)
     data = data_of(path)
     version = [clip["version"] for clip in data["clips"]]
-    worth = dict(zip(listening.VERSIONS, (100, 80, 70, 40, 10), strict=True))
+    worth = dict(zip(VERSIONS, (100, 80, 70, 40, 10), strict=True))
     # notes when and from where each sound starts, and which are heard
     spy = """
       window.starts = []; window.gains = [];
@@ -363,7 +365,7 @@ def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path, capsys):
         browser.close()
     assert asked[0] == path.as_uri() and all(url == asked[0] or url.startswith("blob:") for url in asked)
     assert not errors and not dialogs
-    (given,) = listening.read_answers([tmp_path / "answers.json"])
+    (given,) = read_answers([tmp_path / "answers.json"])
     assert given["listener"] == "a b 1" and given["mushra"][0]["scores"] == worth
     text = printed([tmp_path / "answers.json"])
     assert "1/2" in text and "80.0 (one rating: no interval)" in text

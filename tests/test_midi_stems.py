@@ -208,6 +208,14 @@ def test_renditions_differ_but_share_a_split_and_a_second_run_renders_nothing(tm
     assert not list((tmp_path / "out").glob(".*.part"))
 
 
+def test_a_song_given_twice_is_rendered_once(tmp_path, monkeypatch):
+    songs = [midi_stems.Source("band", b"MThd", "CC0-1.0", "", "own:band") for _ in range(2)]
+    rows = [{"song": "band__0", "file": "band__0/drums.flac"}]
+    monkeypatch.setattr(midi_stems, "write_song", lambda *arguments: rows)
+    assert midi_stems.build(songs, tmp_path, [], renditions=1) == rows
+    assert read_table(tmp_path / "left_out.tsv") == []
+
+
 def test_gpl_music_needs_a_word(tmp_path, songs):
     with pytest.raises(UserError, match="--allow-gpl"):
         midi_stems.main(["--out", str(tmp_path / "o"), "--packages", "openttd-openmsx"])

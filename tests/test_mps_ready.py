@@ -20,6 +20,8 @@ from resonate import STEMS
 from resonate.models.restorer import RestorerConfig
 from resonate.models.separator import build_separator
 from resonate.models.stats import BINS
+from resonate.restore import work
+from resonate.restore.config import RestoreConfig
 from resonate.training.config import ModelConfig
 from resonate.training.restorer import RestorerTask
 from resonate.training.schedule import OptimiserConfig
@@ -44,7 +46,7 @@ BRANCHES = {
     "demucs/spec.py": "the STFT and its inverse run on the CPU",
     "resonate/restore/config.py": "the names that device= takes",
     "resonate/restore/estimate.py": "how quick a device is, for the time expected",
-    "resonate/restore/work.py": "auto takes mps where there is no cuda",
+    "resonate/restore/work.py": "auto takes mps where there is no cuda; each network is compared with the CPU",
     "resonate/training/run.py": "auto takes mps, in float32, after comparing it with the CPU",
 }
 
@@ -167,6 +169,19 @@ def test_branches_on_the_device_are_known():
         log.info("%s: %s", name, BRANCHES.get(name))
     assert not found - set(BRANCHES)
     assert {"demucs/htdemucs.py", "demucs/spec.py", "resonate/training/run.py"} <= found
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0", "cpu"])
+def test_restoring_on_mps_compares_both_networks_with_the_cpu(device, monkeypatch):
+    seen = []
+    monkeypatch.setattr(work, "find_device", lambda name: name)
+    monkeypatch.setattr(work, "check_device", lambda model, device: seen.append((model, device)))
+    for name in ("separator", "restorer"):
+        monkeypatch.setattr(work, f"load_{name}", lambda path, device, name=name: name)
+    models = work.Models(RestoreConfig(device=device))
+    models.load()
+    models.load()
+    assert seen == ([] if device == "cpu" else [("separator", device), ("restorer", device)])
 
 
 @pytest.mark.parametrize("script", ["train.py", "infer.py"])

@@ -97,7 +97,7 @@ def test_previews_are_of_one_length_and_the_compared_ones_equally_loud(result):
     assert set(heard) == set(KEYS)
     for name, item in heard.items():
         assert abs(item.samples.shape[1] - SECONDS * RATE) < 0.05 * RATE, name
-    loudness = {key: previews._loudness(heard[key].samples, RATE) for key in previews.MAIN}
+    loudness = {key: previews.loudness(heard[key].samples, RATE) for key in previews.MAIN}
     assert max(loudness.values()) - min(loudness.values()) < 0.5
     rms = {name: float(np.sqrt(np.mean(item.samples**2))) for name, item in heard.items()}
     assert rms["vocals"] / rms["bass"] == pytest.approx(2.5, rel=0.05)  # as in the mix

@@ -19,7 +19,7 @@ from resonate import audio
 from resonate.errors import UserError
 from resonate.models.weights import load_separator, read_header, save_weights
 from resonate.report import page
-from resonate.restore import checkpoint, networks, results
+from resonate.restore import checkpoint, networks, results, work
 from resonate.restore.arguments import parse
 from resonate.restore.command import main, read_config
 from resonate.restore.config import RestoreConfig
@@ -172,7 +172,7 @@ def test_an_array_that_is_gone_is_made_again(recording, whole, tmp_path):
     assert files(folder) == files(result)
 
 
-def test_other_weights_or_another_recording_start_anew(recording, tmp_path):
+def test_other_weights_or_another_recording_start_anew(recording, tmp_path, monkeypatch):
     folder, config = tmp_path / "out" / "x", settings()
     go(recording, folder, config, stop_at=12)
     other = tmp_path / "x.wav"
@@ -184,6 +184,11 @@ def test_other_weights_or_another_recording_start_anew(recording, tmp_path):
     about = read_header(given, "separator")["settings"]
     changed = save_weights(network, tmp_path / "s.safetensors", "separator", about)
     assert stages_of(go(other, folder, replace(config, separator=str(changed)), stop_at=0)) == ["separate"]
+    listener = tmp_path / "listener.safetensors"
+    listener.write_bytes(work.LISTENER.read_bytes() + b" ")
+    monkeypatch.setattr(work, "LISTENER", listener)
+    # Diagnosis anew, and what it reads: that was freed once the precondition was done.
+    assert stages_of(go(other, folder, config, stop_at=0))[0] in ("ingest", "diagnose")
 
 
 def test_a_former_result_survives_a_kill_between_the_two_renames(recording, tmp_path):

@@ -20,6 +20,7 @@ from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
 from resonate.models.weights import load_restorer, load_separator, read_header
 from resonate.training.callbacks import ramped_average
+from resonate.training.heldout import data_for
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
 from resonate.training.record import check_same
 from resonate.training.run import TrainConfig, pick_precision, train, without_paths
@@ -220,6 +221,16 @@ def test_songs_of_the_test_split_are_never_trained_on(tmp_path):
     data = CaptureData(DataConfig(music=str(tmp_path), seconds=1.0), ChainConfig(codecs=False), 1)
     with pytest.raises(UserError, match="test split"):
         data.setup()
+
+
+def test_separator_validates_on_songs_of_the_licence_asked_for(songs, tmp_path):
+    shutil.copytree(songs, tmp_path / "songs")
+    rows = "song\tlicence\tsplit\nFirst\tCC0-1.0\tvalid\nSecond\tCC-BY-NC-4.0\tvalid\n"
+    (tmp_path / "songs" / "songs.tsv").write_text(rows)
+    data = data_for(config("finetune_demucs", tmp_path, f"data.music={tmp_path / 'songs'}", "data.licence=cc"))
+    data.setup()
+    for dataset in (data.train, data.valid):
+        assert [song.name for song in dataset.excerpts.songs] == ["First"]
 
 
 def test_average_follows_a_short_run_and_reaches_its_decay():

@@ -2,13 +2,11 @@
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from resonate import RATE, STEMS, audio
-from resonate.data.music import SEEKABLE, Song, duration_of, read_stretch
+from resonate import RATE, STEMS
+from resonate.data.music import Song, duration_of, header_of, read_stretch
 from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -45,16 +43,6 @@ def check_lengths(song: Song) -> str:
     return ""
 
 
-def rate_of(path: Path) -> int:
-    """Sample rate as the header states it. Raises UserError naming a file that is not audio."""
-    if path.suffix.lower() not in SEEKABLE:
-        return audio.probe(path).rate
-    try:
-        return soundfile.info(str(path)).samplerate
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path} cannot be read as audio; replace it or take it out of the music.") from error
-
-
 def check(songs: Iterable[Song]) -> list[str]:
     """Check headers of songs with stems; returns warnings about what is repaired as it is read.
 
@@ -64,7 +52,7 @@ def check(songs: Iterable[Song]) -> list[str]:
     for song in songs:
         if warning := check_lengths(song):
             warnings.append(warning)
-        others += [path for files in song.stems.values() for path in files if rate_of(path) != RATE]
+        others += [path for files in song.stems.values() for path in files if header_of(path)[0] != RATE]
     if others:
         more = f" and {len(others) - 1} more files" if len(others) > 1 else ""
         warnings.append(f"{others[0]}{more}: not at {RATE} Hz; resampled as they are read, which takes time.")

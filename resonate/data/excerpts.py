@@ -16,6 +16,7 @@ from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
+STARTER_BANK = Path(__file__).parents[1] / "bank"
 QUIET = 10 ** (-45 / 20)
 TRIES = 12
 

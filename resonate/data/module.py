@@ -13,15 +13,13 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resonate.data.examples import CachedCaptures, Example, FreshCaptures
-from resonate.data.excerpts import Excerpts, Remix, bank_under
+from resonate.data.excerpts import STARTER_BANK, Excerpts, Remix, bank_under
 from resonate.data.licences import FILTERS
 from resonate.data.music import scan_music
 from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
-
-STARTER_BANK = Path(__file__).parents[1] / "bank"
 
 
 @dataclass

@@ -82,16 +82,21 @@ class Song:
 
 
 @lru_cache(maxsize=4096)
-def duration_of(path: Path) -> float:
-    """Length in seconds as the header states it. Raises UserError naming a file that is not audio."""
+def header_of(path: Path) -> tuple[int, float]:
+    """(sample rate, length in seconds) as the header states them. Raises UserError naming a file that is not audio."""
     if path.suffix.lower() in SEEKABLE:
         try:
             info = soundfile.info(str(path))
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path} cannot be read as audio; replace it or take it out of the music.") from error
-        return info.frames / info.samplerate
+        return info.samplerate, info.frames / info.samplerate
     probe = audio.probe(path)
-    return probe.expected / probe.rate
+    return probe.rate, probe.expected / probe.rate
+
+
+def duration_of(path: Path) -> float:
+    """Length in seconds as the header states it. Raises UserError naming a file that is not audio."""
+    return header_of(path)[1]
 
 
 def scan_music(folder: str | Path) -> list[Song]:

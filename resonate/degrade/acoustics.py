@@ -15,6 +15,8 @@ from resonate.degrade.filters import LEAD
 DIRECT = int(0.0025 * RATE)
 EARLY = int(0.05 * RATE)
 CLEAR = int(0.08 * RATE)
+#: Speed of sound in m/s, distance of two phone capsules in m.
+SOUND, SPACING = 343.0, 0.14
 #: How far a reflection may come before the sample its arrival was rounded to (sinc of a fractional delay).
 BEFORE = 24
 #: Limits of the gain of early reflections against the tail, linear: 12 dB either way.
@@ -68,11 +70,6 @@ def energy_decay_time(tail: np.ndarray) -> float:
     return float(-60.0 / slope)
 
 
-def band_decay_time(response_1d: np.ndarray, centre_hz: float) -> float:
-    """`decay_time` within the octave around centre_hz."""
-    return decay_time(octave(response_1d, centre_hz))
-
-
 def octave(x: np.ndarray, centre_hz: float) -> np.ndarray:
     """x (..., L) within the octave around centre_hz (Butterworth, no delay), float64."""
     high = min(centre_hz * 2**0.5, 0.49 * RATE)
@@ -91,6 +88,11 @@ def air_db_per_m(freqs_hz: np.ndarray, celsius: float = 20.0, humidity: float = 
     relaxation = 0.01275 * np.exp(-2239.1 / kelvin) / (oxygen + f**2 / oxygen)
     relaxation += 0.1068 * np.exp(-3352.0 / kelvin) / (nitrogen + f**2 / nitrogen)
     return 8.686 * f**2 * (1.84e-11 * warm**0.5 + warm**-2.5 * relaxation)
+
+
+def diffuse_coherence(freqs_hz: np.ndarray) -> np.ndarray:
+    """Coherence sin(kd)/(kd) of a diffuse field between the two capsules (Cook et al., JASA 27, 1955)."""
+    return np.sinc(2 * freqs_hz * SPACING / SOUND)
 
 
 def balance(

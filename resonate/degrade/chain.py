@@ -1,7 +1,8 @@
 """The capture chain: clean stems in, what a phone in the crowd records out, with every component tracked.
 
-capture = sum(stems_wet) + crowd + handling + distortion. Linear stages and the AGC's gain act on every component
-alike; what overload, suppressor, clip and codec add is `distortion`. Everything is drawn first (`sample`, plain
+capture = sum(stems_wet) + crowd + handling + distortion. Linear stages act on every component that goes
+through them (the hand touches the phone itself, so room and pocket leave it alone), the AGC's gain on all alike; what
+overload, suppressor, clip and codec add is `distortion`. Everything is drawn first (`sample`, plain
 numbers that survive JSON), then applied as a pure function of stems, parameters and bank.
 """
 
@@ -28,7 +29,7 @@ from resonate.degrade import (
     stage,
     venue,
 )
-from resonate.degrade.bank import KINDS, Bank
+from resonate.degrade.bank import Bank
 from resonate.errors import UserError
 
 #: RMS of the music at the capsule, and of stems_dry and stems_early as a mix: -20 dBFS while music plays.
@@ -39,7 +40,8 @@ NEARER_DB = 9.0
 
 @dataclass  # not frozen: Hydra cannot merge a list into a frozen structured config
 class ChainConfig:
-    """What may happen. Shares are probabilities in [0, 1].
+    """What may happen. Shares are probabilities in [0, 1]; those of suppressor and pocket hold at severity 0.5, and
+    are multiplied by 0.5 + severity elsewhere. moving_share counts where a phone can move (see `venue.sample`).
 
     severity: (low, high) within [0, 1], drawn uniformly per example: 0 = near and clean, 1 = far, loud crowd.
     gap_share: captures that begin or end with, or hold, music-free crowd. pocket_share: phones put away for a while.
@@ -70,7 +72,8 @@ class Capture:
     """All (B, 2, T) or (B, 4, 2, T) float32 on one clock, no delay between any two.
 
     stems_wet: each stem as captured. handling: bumps, rubs, wind and the capsule's self-noise.
-    stems_early: dry stems through the first 50 ms of the room, full band (no PA, capsule or AGC colouring).
+    stems_early: dry stems through the first 50 ms of the room, full band (no PA, capsule or AGC colouring; reflections
+    lack the treble that the speakers send ahead, and air takes its share).
     stems_dry: the clean stems with the desk's balance, muted in the gaps; dry and early are at MUSIC_RMS.
     params: what `sample` gave; measures: see `measures.measure`.
     """
@@ -105,7 +108,7 @@ class CaptureChain:
         config, seconds = self.config, n_samples / RATE
         drawn = float(rng.uniform(*config.severity))
         severity = drawn if severity is None else float(severity)
-        names = {kind: [item.name for item in self.bank.items(kind)] for kind in KINDS}
+        names = {kind: [item.name for item in self.bank.items(kind)] for kind in ("devices", "handling")}
         place = venue.sample(
             rng,
             severity,

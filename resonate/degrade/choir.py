@@ -13,7 +13,7 @@ from scipy.signal import butter, lfilter, sosfilt
 from torchaudio.functional import resample
 
 from resonate import RATE
-from resonate.degrade.filters import resonance
+from resonate.degrade.filters import read_at, resonance
 from resonate.degrade.places import pan
 
 #: A crowd's singing holds little above 9 kHz: it is made at half of the rate, which halves its cost.
@@ -82,10 +82,7 @@ def _read(rng: np.random.Generator, line: np.ndarray, ratio: float, late_s: floa
         phase -= np.floor(phase)
         at = np.minimum(begin - grain * phase, len(padded) - 2.0)
         np.maximum(at, 0.0, out=at)
-        whole = at.astype(np.int32)
-        part = (at - whole).astype(np.float32)
-        heard = padded[whole]
-        heard += part * (padded[whole + 1] - heard)
+        heard = read_at(padded, at)
         # Squared parabolas stand in for sines: two of them half a turn apart keep the power within 0.2 dB.
         window = (4.0 * phase * (1.0 - phase)).astype(np.float32)
         heard *= window * (1.35 - 0.35 * window)

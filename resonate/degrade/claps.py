@@ -10,13 +10,14 @@ import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
 from resonate import RATE
+from resonate.degrade.acoustics import SOUND
 from resonate.degrade.filters import resonance
 
 LENGTH = 1000
 #: People who are synthesised; a larger audience repeats them at other times.
 GROUP = 50
 #: A metre of air in seconds: who stands farther back is heard later.
-METRE = 1.0 / 343.0
+METRE = 1.0 / SOUND
 #: Soft skin gives off little above 6 kHz.
 SKIN = butter(1, 5000.0, "lowpass", fs=RATE, output="sos")
 

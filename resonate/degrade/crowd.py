@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from resonate.degrade.voices import EVENTS
+
 #: label -> words in a recording's name, group or note; the first that fits counts.
 LABELS = {
     "applause": ("applause", "clap", "ovation"),
@@ -199,9 +201,7 @@ def _neighbours(rng: np.random.Generator, severity: float, seconds: float) -> li
     return out
 
 
-def _events(
-    rng: np.random.Generator, severity: float, seconds: float, gaps: Sequence[Sequence[float]]
-) -> list[Event]:
+def _events(rng: np.random.Generator, severity: float, seconds: float, gaps: Sequence[Sequence[float]]) -> list[Event]:
     """Single voices and claps, one every 4 to 12 s and mostly where the music pauses."""
     count = int(rng.poisson((0.08 + 0.15 * severity) * seconds)) if rng.uniform() < 0.6 else 0
     out = []
@@ -213,7 +213,7 @@ def _events(
             time = float(rng.uniform(0.0, seconds))
         out.append(
             Event(
-                kind=str(rng.choice(["whistle", "scream", "whoop", "shout", "clap"], p=[0.22, 0.25, 0.2, 0.2, 0.13])),
+                kind=str(rng.choice(EVENTS, p=[0.22, 0.25, 0.2, 0.2, 0.13])),
                 time_s=time,
                 level_db=float(rng.uniform(4.0, 16.0 + 4.0 * severity)),
                 position=float(rng.uniform(-1, 1)),

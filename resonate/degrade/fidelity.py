@@ -19,6 +19,7 @@ from rich.progress import track
 from scipy.signal import csd, welch
 
 from resonate import RATE, audio
+from resonate.degrade import codec
 from resonate.degrade.bank import Bank
 from resonate.degrade.chain import Capture, CaptureChain, ChainConfig
 from resonate.errors import UserError
@@ -72,6 +73,14 @@ def folder_music(folder: Path) -> list[np.ndarray]:
     return found
 
 
+def _as_stems(song: np.ndarray, n_samples: int) -> torch.Tensor:
+    """A finished mix (2, any length) as one stem of four, repeated where it is too short: (4, 2, n_samples)."""
+    stems = torch.zeros(4, 2, n_samples)
+    missing = max(0, n_samples - song.shape[1])
+    stems[3] = torch.from_numpy(np.pad(song, ((0, 0), (0, missing)), mode="wrap")[:, :n_samples])
+    return stems
+
+
 def edges(made: Capture, floor_db: float) -> tuple[float, float]:
     """Lowest and highest third octave in Hz whose level, from dry music to capture, is within floor_db of the median of
     300 Hz to 3 kHz.
@@ -108,8 +117,7 @@ def figures(made: Capture) -> dict[str, float]:
 
 def codecs(params: dict) -> str:
     """The encodings of a capture, as in `aac + opus`."""
-    names = [one["encoder"].removeprefix("lib").replace("mp3lame", "mp3") for one in params["codec"]["passes"]]
-    return " + ".join(names) or "none"
+    return " + ".join(codec.NAMES[one["encoder"]] for one in params["codec"]["passes"]) or "none"
 
 
 def survey(
@@ -120,16 +128,11 @@ def survey(
     out = {}
     for number, preset in enumerate(PRESETS):
         fields = yaml.safe_load((CONFIGS / f"{preset}.yaml").read_text(encoding="utf-8"))
-        chain = CaptureChain(bank, ChainConfig(**{k: v for k, v in fields.items() if k != "_target_"}))
+        chain = CaptureChain(bank, ChainConfig(**fields))
         rows, used = [], Counter()
         for i in track(range(captures), description=preset):
             params = chain.from_seed([seed, number, i], n)
-            stems = noise_music(seed + i, n)
-            if songs:
-                song = songs[i % len(songs)]
-                # A finished mix goes through the chain as one stem.
-                stems = torch.zeros(4, 2, n)
-                stems[3] = torch.from_numpy(np.resize(song, (2, n)) if song.shape[1] < n else song[:, :n])
+            stems = _as_stems(songs[i % len(songs)], n) if songs else noise_music(seed + i, n)
             made = chain.apply(stems[None], [params])
             rows.append(figures(made))
             used[codecs(params)] += 1
@@ -173,6 +176,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError("A table needs --captures of 2 or more, of 1 second or more.")
         songs = folder_music(options.music) if options.music else []
         bank = Bank.load(options.bank, "all")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         text = table(survey(options.captures, options.seed, options.seconds, bank, songs))
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -140,6 +140,20 @@ def control_gain(gain_db: np.ndarray, n_samples: int, device: torch.device) -> T
     return torch.from_numpy(linear.astype(np.float32)).to(device)
 
 
+def read_at(x: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """x (..., n) float32 at the positions `at` (m,) in samples within [0, n - 1), interpolated linearly: (..., m)."""
+    whole = at.astype(np.int32)
+    part = (at - whole).astype(np.float32)
+    out = x.take(whole, axis=-1)
+    out += part * (x.take(whole + 1, axis=-1) - out)
+    return out
+
+
+def through_knots(knots: np.ndarray, n: int) -> np.ndarray:
+    """A curve of n points, linear between equally spaced knots (k,), the first and the last one at its ends."""
+    return np.interp(np.linspace(0, len(knots) - 1, n), np.arange(len(knots)), knots)
+
+
 def active_rms(x: Tensor) -> float:
     """RMS of (2, T) over the control periods within 30 dB of the loudest 50 ms; 0 for silence."""
     power = block_power(x)

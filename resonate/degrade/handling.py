@@ -171,8 +171,7 @@ def _cloth(rng: np.random.Generator, n_samples: int) -> np.ndarray:
     noise = rng.standard_normal((2, n_samples), dtype=np.float32)
     noise = sosfilt(butter(1, [80, 2500], "bandpass", fs=RATE, output="sos"), noise)
     knots = n_samples // (RATE // 12) + 4
-    moves = rng.gamma(0.35, 1.0, knots)
-    rustle = noise * np.interp(np.linspace(0, knots - 1, n_samples), np.arange(knots), moves)
+    rustle = noise * filters.through_knots(rng.gamma(0.35, 1.0, knots), n_samples)
     return (rustle / (np.sqrt(np.square(rustle).mean()) + 1e-9)).astype(np.float32)
 
 
@@ -183,9 +182,8 @@ def _wind(rng: np.random.Generator, n_samples: int, params: HandlingParams) -> n
         keep = np.float32(np.exp(-2 * np.pi * corner / RATE))
         noise = lfilter(np.array([1.0 - keep], np.float32), np.array([1.0, -keep], np.float32), noise)
     knots = int(n_samples / RATE * params.gust_hz * 2) + 4
-    gust = np.interp(np.linspace(0, knots - 1, n_samples), np.arange(knots), rng.gamma(0.7, 1.0, knots) + 0.05)
+    gust = filters.through_knots(rng.gamma(0.7, 1.0, knots) + 0.05, n_samples)
     # The stream sheds eddies that the gust carries: strong wind also flutters.
-    many = 40 * knots
-    flutter = np.interp(np.linspace(0, many - 1, n_samples), np.arange(many), rng.gamma(2.0, 0.5, many))
+    flutter = filters.through_knots(rng.gamma(2.0, 0.5, 40 * knots), n_samples)
     wind = noise * (gust * flutter).astype(np.float32)
     return (wind / (np.sqrt(np.square(wind).mean()) + 1e-9)).astype(np.float32)

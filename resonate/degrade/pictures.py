@@ -304,8 +304,7 @@ def coding(bank: Bank) -> Figure:
     _spectrogram(axes[0], narrow[0], "converter at 16 kHz")
     for axis, one in zip(axes[1:], (codec.Pass("aac", 44100, 48000, 2), codec.Pass("libopus", 48000, 24000, 1),
                                     codec.Pass("libopencore_amrnb", 8000, 12200, 1)), strict=True):  # fmt: skip
-        name = one.encoder.removeprefix("lib").replace("opencore_amrnb", "amr-nb")
-        title = f"{name}, {one.bit_rate / 1000:g} kbit/s"
+        title = f"{codec.NAMES[one.encoder]}, {one.bit_rate / 1000:g} kbit/s"
         _spectrogram(axis, codec.apply(x, codec.CodecParams([one]))[0], title)
     return figure
 

@@ -6,24 +6,18 @@ import numpy as np
 from scipy.signal import lfilter
 
 from resonate import RATE
+from resonate.degrade.acoustics import SOUND
 
-SOUND_M_S = 343.0
 #: The phone is held at about head height: floor, bodies and what hangs above answer within this time in s.
 LATEST = 0.025
 
 
 class Place(NamedTuple):
-    """position: -1 = left of the phone, 1 = right; distance_m: 0.4..10; facing: 1 = towards it, 0 = away."""
+    """position: -1 = left of the phone, 1 = right; distance_m: 0.5..8; facing: 1 = towards it, 0 = away."""
 
     position: float
     distance_m: float
     facing: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, nearest: float = 0.6, farthest: float = 6.0) -> "Place":
-        """Somewhere around: as many people per square metre near and far."""
-        distance = float(np.sqrt(rng.uniform(nearest**2, farthest**2)))
-        return cls(float(rng.uniform(-1, 1)), distance, float(rng.uniform(0.2, 1.0)))
 
 
 def pan(sound: np.ndarray, position: float) -> np.ndarray:
@@ -54,7 +48,7 @@ def place(rng: np.random.Generator, sound: np.ndarray, where: Place) -> np.ndarr
     reach = np.minimum(1.0, where.distance_m / 6.0)
     for delay, turn in zip(np.sort(rng.uniform(0.0015, LATEST, count)), rng.uniform(-1, 1, count), strict=True):
         # 1/r of the longer way, and half of the energy stays at the surface.
-        gain = 0.7 * where.distance_m / (where.distance_m + delay * SOUND_M_S) * (0.4 + 0.6 * reach)
+        gain = 0.7 * where.distance_m / (where.distance_m + delay * SOUND) * (0.4 + 0.6 * reach)
         start = int(delay * RATE)
         out[:, start : start + len(sound)] += np.float32(gain) * pan(echo, turn)
     return out

@@ -22,13 +22,12 @@ CLEAR = 2.0
 @dataclass(frozen=True)
 class Programme:
     """n_samples: of the capture. music: (frames,) 1 where music plays, 0 in gaps. level_db: (frames,) over the mean.
-    beats_s: (k,) times; empty when the music has no plain beat. clarity: flux on the beats over that between."""
+    beats_s: (k,) times; empty when the music has no plain beat."""
 
     n_samples: int
     music: np.ndarray
     level_db: np.ndarray
     beats_s: np.ndarray
-    clarity: float
 
 
 def analyse(music: np.ndarray, mute: np.ndarray) -> Programme:
@@ -41,12 +40,12 @@ def analyse(music: np.ndarray, mute: np.ndarray) -> Programme:
     playing = mute[::STEP][:frames]
     mean = power[playing > 0.5].mean() if (playing > 0.5).any() else 0.0
     level = 10.0 * np.log10((slow + 1e-12) / (mean + 1e-12)) if mean > 1e-10 else np.zeros(frames)
-    beats, clarity = find_beats(music)
-    return Programme(n, playing.astype(np.float32), level.clip(-60.0, 20.0), beats, clarity)
+    return Programme(n, playing.astype(np.float32), level.clip(-60.0, 20.0), find_beats(music)[0])
 
 
 def find_beats(music: np.ndarray) -> tuple[np.ndarray, float]:
-    """Beat times in s of music (n,) and their clarity; none below CLEAR, or of music shorter than 1.5 s."""
+    """Beat times in s of music (n,) and their clarity (flux on the beats over its mean); no beats below CLEAR, or
+    of music shorter than 1.5 s."""
     flux = _flux(music)
     if len(flux) < 150 or flux.max() <= 0.0:
         return np.zeros(0), 0.0

@@ -11,7 +11,6 @@ validation, one for tests.
 
 import argparse
 import csv
-import hashlib
 import logging
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resonate import audio
 from resonate.audio_wav import temporary_beside
 from resonate.degrade import roomfile, simulated
 from resonate.errors import UserError
@@ -106,7 +106,7 @@ def _refuse_others(folder: Path) -> None:
     if not table.is_file():
         return
     with table.open(newline="", encoding="utf-8") as handle:
-        if any(row["source"] != "simulated" for row in csv.DictReader(handle, delimiter="\t")):
+        if any(row.get("source") != "simulated" for row in csv.DictReader(handle, delimiter="\t")):
             raise UserError(f"{folder} holds another bank; choose an --out of its own for the rooms.")
 
 
@@ -126,7 +126,7 @@ def _write_table(folder: Path, planned: list[tuple[str, int]]) -> None:
                 "file": f"rooms/{name}", "kind": "rooms", "split": SPLITS[int(number) % len(SPLITS)],
                 "group": path.stem, "licence": "CC0-1.0", "source": "simulated",
                 "origin": f"pyroomacoustics, {venue} {int(number)}",
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": audio.sha256(path),
                 "note": f"{len(kernels)} places{', delay towers' if onset.shape[-1] > 1 else ''}",
             })  # fmt: skip
     os.replace(part, folder / "bank.tsv")

@@ -10,6 +10,7 @@ from resonate import RATE
 from resonate.degrade import choir, claps, speech, voices
 from resonate.degrade.bank import Bank
 from resonate.degrade.crowd import CrowdParams, Layer
+from resonate.degrade.filters import read_at
 from resonate.degrade.places import Place, pan, place
 from resonate.degrade.programme import STEP, Programme
 
@@ -128,12 +129,7 @@ def _loop(audio: np.ndarray, layer: Layer, n_samples: int) -> np.ndarray:
     body = audio[:2, :period].copy()
     body[:, :fade] = audio[:2, :fade] * ramp + audio[:2, period:] * ramp[::-1]
     tiles = np.tile(body, (1, (start + need) // period + 1))[:, start : start + need]
-    at = np.arange(n_samples) * layer.speed
-    whole = at.astype(np.int32)
-    part = (at - whole).astype(np.float32)
-    rise = np.diff(tiles, axis=-1)
-    moved = tiles.take(whole, axis=-1)
-    moved += part * rise.take(whole, axis=-1)
+    moved = read_at(tiles, np.arange(n_samples) * layer.speed)
     return pan(moved[0], layer.position) if len(moved) == 1 else moved
 
 

@@ -14,12 +14,17 @@ import numpy as np
 from scipy.optimize import brentq
 
 from resonate import RATE
-from resonate.degrade.acoustics import EARLY, air_db_per_m, energy_decay_time, octave
+from resonate.degrade.acoustics import (
+    EARLY,
+    SOUND,
+    SPACING,
+    air_db_per_m,
+    diffuse_coherence,
+    energy_decay_time,
+    octave,
+)
 from resonate.degrade.filters import LEAD
 
-SOUND = 343.0
-#: Distance of two phone capsules in m.
-SPACING = 0.14
 #: Energy scattered by every surface (without it two bare walls ring for seconds).
 SCATTERING = 0.6
 LONGEST = int(2.5 * RATE)
@@ -56,13 +61,11 @@ TOWERS = {"arena": 0.45, "open_air": 0.4}
 @dataclass(frozen=True)
 class Room:
     """kernels (places, 2 speakers, 2 capsules, L) float32, the first direct sound at LEAD; onset (places, 2, 2, A),
-    -1 where an arrival does not exist. size_m, rt60_s asked at 1 kHz, distance_m of each place from the stage."""
+    -1 where an arrival does not exist; rt60_s asked for at 1 kHz."""
 
     kernels: np.ndarray
     onset: np.ndarray
-    size_m: list[float]
     rt60_s: float
-    distance_m: list[float]
 
 
 @lru_cache(maxsize=64)
@@ -110,13 +113,7 @@ def build(venue: str, number: int, places: int = 3) -> Room:
     kernels, onset = zip(*(_gather(space, p, delay) for p in range(places)), strict=True)
     length = max(k.shape[-1] for k in kernels)
     stacked = np.stack([np.pad(k, ((0, 0), (0, 0), (0, length - k.shape[-1]))) for k in kernels])
-    return Room(
-        kernels=_decaying(stacked, wanted),
-        onset=np.stack(onset),
-        size_m=[float(v) for v in size],
-        rt60_s=wanted,
-        distance_m=[float(np.linalg.norm(p - (speakers[0] + speakers[1]) / 2)) for p in people],
-    )
+    return Room(_decaying(stacked, wanted), np.stack(onset), wanted)
 
 
 def surfaces(
@@ -199,14 +196,14 @@ def _gather(space, place: int, delay_s: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blend(pairs: np.ndarray, start: int) -> None:
-    """Give the tails (2, 2, L) from `start` on the coherence sin(kd)/(kd) of a diffuse field (Cook et al. 1955), in
-    place: the ray tracer draws each capsule's tail on its own, but below 1 kHz two capsules hear the same."""
+    """Give the tails (2, 2, L) from `start` on the coherence of a diffuse field, in place: the ray tracer
+    draws each capsule's tail on its own, but below 1 kHz two capsules hear the same."""
     length = pairs.shape[-1]
     ramp = np.clip((np.arange(length) - start) / (0.01 * RATE), 0.0, 1.0).astype(np.float32)
     late = pairs * ramp
     n = 1 << (length + 512).bit_length()
     freqs = np.fft.rfftfreq(n, 1 / RATE)
-    coherence = np.sinc(2 * freqs * SPACING / SOUND)
+    coherence = diffuse_coherence(freqs)
     spectrum = np.fft.rfft(late, n)
     other = coherence * spectrum[:, 0] + np.sqrt(1 - coherence**2) * spectrum[:, 1]
     pairs[:, 1] += np.fft.irfft(other, n)[:, :length].astype(np.float32) - late[:, 1]

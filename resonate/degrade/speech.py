@@ -13,6 +13,7 @@ import numpy as np
 from scipy.signal import butter, sosfilt
 
 from resonate import RATE
+from resonate.degrade.filters import through_knots
 
 #: vowel -> first three formants of men in Hz
 VOWELS = {
@@ -185,5 +186,4 @@ def _consonants(
 
 def _wander(rng: np.random.Generator, n: int) -> np.ndarray:
     """A slow random curve of n control points, standard deviation about 1."""
-    knots = n // 20 + 4
-    return np.interp(np.linspace(0, knots - 1, n), np.arange(knots), rng.standard_normal(knots))
+    return through_knots(rng.standard_normal(n // 20 + 4), n)

@@ -14,16 +14,13 @@ import torch
 
 from resonate import RATE
 from resonate.degrade import filters
-from resonate.degrade.acoustics import air_db_per_m
+from resonate.degrade.acoustics import SOUND, SPACING, air_db_per_m, diffuse_coherence
 from resonate.degrade.filters import LEAD
 
 if TYPE_CHECKING:
     from resonate.degrade.venue import VenueParams
 
-SOUND = 343.0
 N_FFT, STEP = 512, 128
-#: Distance of two phone capsules in m.
-SPACING = 0.14
 ORDERS = np.array(list(product((-1, 0, 1), repeat=3)))
 PARITY = np.array(list(product((0, 1), repeat=3)))
 #: Octaves at which the absorption of air is computed.
@@ -130,7 +127,7 @@ def _tail(params: "VenueParams", rng: np.random.Generator, length: int) -> np.nd
     envelope = np.exp(-6.9078 * times[None] / rt60[:, None]) * np.minimum(1.0, times / 0.02 + 0.05)[None]
     envelope = envelope.astype(np.float32)
     noise = rng.standard_normal((2, 2, len(freqs), frames, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    coherence = np.sinc(2 * freqs * SPACING / SOUND)[:, None].astype(np.float32)
+    coherence = diffuse_coherence(freqs)[:, None].astype(np.float32)
     noise[:, 1] = coherence * noise[:, 0] + np.sqrt(1 - coherence**2) * noise[:, 1]
     spectrum = torch.from_numpy((noise * envelope).reshape(4, len(freqs), frames))
     wave = torch.istft(spectrum, N_FFT, STEP, window=torch.hann_window(N_FFT), length=length)

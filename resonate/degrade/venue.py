@@ -32,11 +32,6 @@ from resonate.degrade.bank import Bank, BankItem
 from resonate.degrade.filters import LEAD
 from resonate.degrade.stage import StageParams
 
-__all__ = [
-    "DIRECT", "EARLY", "VENUES", "Response", "VenueParams", "apply", "clarity_db", "decay_time", "drr_db", "response",
-    "route", "sample", "split", "through",
-]  # fmt: skip
-
 LONGEST = int(2.5 * RATE)
 #: A measured response with a lower DRR than this gets a clean direct sound.
 UNCLEAR_DB = -10.0
@@ -119,7 +114,7 @@ def sample(
     rooms: Sequence[BankItem] = (),
     measured_share: float = 0.3,
     simulated_share: float = 0.0,
-    simulated_rooms: int = 24,
+    simulated_rooms: int = 8,
     moving_share: float = 0.15,
 ) -> VenueParams:
     """Draw a venue; severity in [0, 1] moves the listener back: DRR from about +12 to -5 dB.
@@ -236,11 +231,6 @@ def route(params: VenueParams) -> list[VenueParams]:
             )
         )
     return way
-
-
-def apply(x: Tensor, kernels: list[np.ndarray]) -> list[Tensor]:
-    """x (K, 2, T), channel = PA speaker -> one (K, 2, T), channel = capsule, per kernel. No delay is added."""
-    return filters.convolve(x, kernels)
 
 
 def through(x: Tensor, legs: list[tuple[np.ndarray, np.ndarray]], params: VenueParams) -> Tensor:

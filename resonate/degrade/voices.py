@@ -12,6 +12,7 @@ from scipy.signal import butter, sosfilt
 
 from resonate import RATE
 from resonate.degrade import claps, speech
+from resonate.degrade.filters import read_at, through_knots
 from resonate.degrade.places import pan
 
 #: People in a group of babble.
@@ -44,9 +45,7 @@ def cheering(rng: np.random.Generator, people: int, n_samples: int) -> np.ndarra
     for _ in range(int(people * max(1.0, seconds / 3.0))):
         sound = pool[rng.integers(len(pool))]
         speed = 2.0 ** rng.uniform(-0.35, 0.35)
-        at = np.arange(0.0, len(sound) - 2, speed)
-        whole = at.astype(np.int64)
-        moved = sound[whole] + (at - whole).astype(np.float32) * (sound[whole + 1] - sound[whole])
+        moved = read_at(sound, np.arange(0.0, len(sound) - 2, speed))
         start = int(rng.uniform(-1.0, seconds) * RATE)
         moved = moved[max(0, -start) : max(0, n_samples - start)]
         start = max(0, start)
@@ -122,12 +121,7 @@ def _again(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
     """The same group (2, n) as another one: from another moment on, faster and higher or slower and lower, turned."""
     n = group.shape[-1]
     at = (rng.integers(n) + np.arange(n) * 2.0 ** rng.uniform(-0.3, 0.3)) % (n - 1)
-    whole = at.astype(np.int32)
-    part = (at - whole).astype(np.float32)
-    rise = np.diff(group, axis=-1)
-    moved = group.take(whole, axis=-1)
-    moved += part * rise.take(whole, axis=-1)
-    return moved[:: int(rng.choice([-1, 1]))] * np.float32(10 ** (rng.uniform(-6, 0) / 20))
+    return read_at(group, at)[:: int(rng.choice([-1, 1]))] * np.float32(10 ** (rng.uniform(-6, 0) / 20))
 
 
 def _harmonics(pitch_hz: np.ndarray, count: int, level: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -155,7 +149,7 @@ def _time(rng: np.random.Generator, shortest: float, longest: float) -> tuple[in
 def _drift(rng: np.random.Generator, n: int, hz: float) -> np.ndarray:
     """A random curve with `hz` knots a second, standard deviation about 1."""
     knots = int(n / RATE * hz) + 4
-    return np.interp(np.linspace(0, knots - 1, n), np.arange(knots), rng.standard_normal(knots))
+    return through_knots(rng.standard_normal(knots), n)
 
 
 def _fade(sound: np.ndarray, attack_s: float, release_s: float) -> np.ndarray:

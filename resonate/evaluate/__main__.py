@@ -73,7 +73,7 @@ def evaluate(config: EvaluateConfig, command: str = "") -> tuple[Results, dict[s
         "seconds": round(time.perf_counter() - begun, 1),
         "workers": config.workers,
         "focus": focus,
-        "weights": {name: sha256(weights) for name, weights in ours.weights().items()},
+        "weights": {name: sha256(file) for name, file in ours.weights(config.separator, config.restorer).items()},
         "settings": asdict(config),
         "left_out": left_out,
         "success": success.assess(results, focus) if config.suite in ASSESSED else None,

@@ -7,6 +7,7 @@ from scipy import fft, ndimage
 
 from resonate import RATE
 from resonate.evaluate.alignment import to_mid
+from resonate.evaluate.measures import frame_power
 
 WINDOW, HOP = 2048, 512
 #: A patch is a frame by 32 bins (0.7 kHz): even where nothing twinkles, whatever the level does over time.
@@ -25,15 +26,6 @@ KNOWN_DB = 9.0
 TONE_FLOOR_DB = -70.0
 
 
-def _power(x: np.ndarray, window: int, hop: int) -> np.ndarray:
-    """(frames, bins) power of whole Hann frames."""
-    if len(x) < window:
-        x = np.pad(x, (0, window - len(x)))
-    frames = np.lib.stride_tricks.sliding_window_view(x.astype(np.float32), window)[::hop]
-    spectrum = fft.rfft(frames * np.hanning(window + 1)[:-1].astype(np.float32), axis=1)
-    return np.square(np.abs(spectrum), dtype=np.float64)
-
-
 def spectral_kurtosis(noise: np.ndarray, where: np.ndarray | None = None, rate: int = RATE) -> float:
     """How unevenly noise is spread inside small patches of the spectrogram, in dB.
 
@@ -49,7 +41,7 @@ def spectral_kurtosis(noise: np.ndarray, where: np.ndarray | None = None, rate: 
         the figure, or NaN where no patch fits or all is digital silence.
     """
     x = to_mid(noise)
-    power = _power(x, WINDOW, HOP)
+    power = frame_power(x, WINDOW, HOP)
     if where is not None:
         inside = np.lib.stride_tricks.sliding_window_view(np.pad(where, (0, max(0, WINDOW - len(where)))), WINDOW)
         power = power[inside[::HOP].all(axis=1)]
@@ -81,7 +73,7 @@ def musical_noise(
 def _prominence_db(x: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
     """(level, prominence) in dB, (frames, bins): level over the loudest bin, height over the median of the half octave
     around, taken on a logarithmic axis of 48 steps per octave."""
-    power = _power(x, TONE_WINDOW, TONE_HOP)
+    power = frame_power(x, TONE_WINDOW, TONE_HOP)
     bins = fft.rfftfreq(TONE_WINDOW, 1.0 / rate)
     grid = np.geomspace(TONE_BAND[0], TONE_BAND[1], int(48 * np.log2(TONE_BAND[1] / TONE_BAND[0])))
     near = np.searchsorted(bins, grid)

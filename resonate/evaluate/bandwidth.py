@@ -7,7 +7,7 @@ from scipy import fft
 
 from resonate import RATE
 from resonate.evaluate.alignment import to_mid
-from resonate.evaluate.measures import lsd
+from resonate.evaluate.measures import frame_power, lsd
 
 WINDOW = 8192
 #: Third-octave bands, centres in Hz.
@@ -21,17 +21,9 @@ MARGIN = 2.0 ** (1 / 6)
 FLOOR_DB = -160.0
 
 
-def _mean_power(x: np.ndarray) -> np.ndarray:
-    """(bins,) mean power spectrum of Hann frames with half overlap."""
-    if len(x) < WINDOW:
-        x = np.pad(x, (0, WINDOW - len(x)))
-    frames = np.lib.stride_tricks.sliding_window_view(x.astype(np.float32), WINDOW)[:: WINDOW // 2]
-    window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    return np.mean(np.square(np.abs(fft.rfft(frames * window, axis=1)), dtype=np.float64), axis=0)
-
-
 def _band_levels(x: np.ndarray, rate: int) -> np.ndarray:
-    power, bins = _mean_power(x), fft.rfftfreq(WINDOW, 1.0 / rate)
+    power = frame_power(x, WINDOW, WINDOW // 2).mean(axis=0)
+    bins = fft.rfftfreq(WINDOW, 1.0 / rate)
     edges = np.append(CENTRES * 2 ** (-1 / 6), CENTRES[-1] * 2 ** (1 / 6))
     sums = np.append(0.0, np.cumsum(power))
     # Bands narrower than a bin share it: the running sum is read between bins.

@@ -17,12 +17,11 @@ from resonate.evaluate.verdict import find_gaps
 
 #: The bundled recording, in the repository root.
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "demo"
-SUFFIXES = {".wav", ".flac", ".m4a", ".mp4", ".mov", ".3gp", ".mp3", ".ogg", ".opus", ".aac"}
 
 
-def read_stereo(path: Path) -> np.ndarray:
-    """(2, time) float32 at 44.1 kHz. Raises AudioError for what cannot be read."""
-    heard = audio.read(path)
+def read_stereo(path: Path, seconds: float | None = None) -> np.ndarray:
+    """(2, time) float32 at 44.1 kHz, the first `seconds` or all of it. Raises AudioError for what cannot be read."""
+    heard = audio.read(path, duration=seconds)
     samples, _ = audio.to_stereo(heard.samples)
     return audio.resample(samples, heard.rate, RATE) if heard.rate != RATE else samples
 
@@ -38,11 +37,11 @@ def bundled(folder: Path = BUNDLED) -> Case:
     for path in (capture, clean, facts):
         if not path.exists():
             raise UserError(f"The bundled recording lacks {path}; check out the repository again.")
-    gaps = json.loads(facts.read_text("utf-8")).get("gaps", [])
+    known = json.loads(facts.read_text("utf-8"))
     stems = np.stack(_same_length(*(read_stereo(clean / f"{stem}.flac") for stem in STEMS)))
     recording, stems = _same_length(read_stereo(capture), stems)
-    present = np.array([json.loads(facts.read_text("utf-8"))["stems_present"][stem] for stem in STEMS])
-    gaps = gap_mask(recording.shape[-1], gaps)
+    present = np.array([known["stems_present"][stem] for stem in STEMS])
+    gaps = gap_mask(recording.shape[-1], known.get("gaps", []))
     return Case("demo", recording, stems.sum(axis=0), gaps, stems_dry=stems, present=present)
 
 
@@ -51,7 +50,7 @@ def _named(folder: Path) -> dict[str, Path]:
         raise UserError(f"There is no folder {folder}; pairs need captures/ and references/ with equally named files.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        if path.suffix.lower() in audio.SUFFIXES and not path.name.startswith("."):
             if path.stem in found:
                 raise UserError(f"{found[path.stem].name} and {path.name} in {folder} have the same name; rename one.")
             found[path.stem] = path

@@ -6,6 +6,7 @@ in `tests/test_measures.py`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -22,6 +23,15 @@ class Measure:
     blind_to: str
     cheat: str
     digits: int = 1
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return {1: "↑", -1: "↓", 0: "→0"}[self.better]
+
+    def told(self, value: float | None) -> str:
+        """A value with this measure's digits, `-` where there is none."""
+        return "-" if value is None or not math.isfinite(value) else f"{value:.{self.digits}f}"
 
 
 _LSD = "rms over bins of 20 log10((\\|Y\\| + e)/(\\|C\\| + e)), mean over frames; levels matched, STFT 2048/512"

@@ -19,29 +19,23 @@ import math
 import re
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from scipy import signal, stats
+from scipy import signal
 
 from resonate import audio
 from resonate.errors import UserError
-from resonate.evaluate import alignment, bootstrap, table
+from resonate.evaluate import alignment, answers, table
+from resonate.evaluate.answers import FORMAT, PAIR, VERSIONS
+from resonate.report import embed
+from resonate.report.previews import loudness
 from resonate.report.sounds import Sound, collect
-from resonate.restore.loudness import LoudnessMeter
 
-FORMAT = "resonate-listening-1"
-#: What ABX compares; all of VERSIONS are rated.
-PAIR = ("input", "restored")
-VERSIONS = ("reference", "restored", "revealed", "input", "anchor")
 #: The low-range anchor of BS.1534-3.
 ANCHOR_HZ = 3500.0
 RATE = 44100
@@ -51,10 +45,6 @@ TARGET_LUFS, PEAK = -20.0, 0.7
 #: The codec's change of loudness is undone to this, in at most so many attempts.
 NEAR_LU, ROUNDS = 0.1, 4
 FADE_SECONDS = 0.02
-#: BS.1534-3 leaves out listeners who rate the hidden reference below SURE more often than MISSED of the time.
-SURE, MISSED = 90.0, 0.15
-RESAMPLES = 10_000
-LARGEST_ANSWERS = 10_000_000
 
 log = logging.getLogger(__name__)
 
@@ -201,19 +191,13 @@ def _low_passed(samples: np.ndarray) -> np.ndarray:
     return signal.sosfiltfilt(sections, samples, axis=-1).astype(np.float32)
 
 
-def _loudness(samples: np.ndarray) -> float:
-    meter = LoudnessMeter(RATE, 2)
-    meter.push(samples)
-    return meter.loudness()
-
-
 def _matched(versions: Mapping[str, np.ndarray], where: str) -> dict[str, bytes]:
     """AAC files of one loudness: TARGET_LUFS, or as much as the highest peak allows, with short fades at the ends."""
-    loudness = {name: _loudness(samples) for name, samples in versions.items()}
-    silent = [name for name, value in loudness.items() if not math.isfinite(value)]
+    levels = {name: loudness(samples, RATE) for name, samples in versions.items()}
+    silent = [name for name, value in levels.items() if not math.isfinite(value)]
     if silent:
         raise UserError(f"{where}: {' and '.join(silent)} silent; take another number of excerpts, or longer ones.")
-    room = [loudness[name] + 20.0 * math.log10(PEAK / np.abs(samples).max()) for name, samples in versions.items()]
+    room = [levels[name] + 20.0 * math.log10(PEAK / np.abs(samples).max()) for name, samples in versions.items()]
     return {name: _encoded(samples, min(TARGET_LUFS, *room)) for name, samples in versions.items()}
 
 
@@ -221,12 +205,12 @@ def _encoded(samples: np.ndarray, target: float) -> bytes:
     """AAC of (2, time) samples, `target` LUFS loud once decoded: the codec drops part of what is noise-like."""
     ramp = np.minimum(1.0, np.arange(samples.shape[1], dtype=np.float32) / (FADE_SECONDS * RATE))
     samples = samples * ramp * ramp[::-1]
-    gain_db = target - _loudness(samples)
+    gain_db = target - loudness(samples, RATE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.m4a"
         for _ in range(ROUNDS):
             audio.encode(path, samples * np.float32(10.0 ** (gain_db / 20.0)), RATE, "aac", BIT_RATE)
-            apart = target - _loudness(audio.read(path).samples)
+            apart = target - loudness(audio.read(path).samples, RATE)
             if abs(apart) <= NEAR_LU:
                 break
             gain_db += apart
@@ -234,130 +218,9 @@ def _encoded(samples: np.ndarray, target: float) -> bytes:
 
 
 def _page(title: str, data: Mapping[str, Any]) -> str:
-    here = files("resonate.report")
-    parts = {
-        "TITLE": escape(title),
-        "STYLE": here.joinpath("page.css").read_text("utf-8"),
-        # JSON that cannot end the script element it stands in
-        "DATA": json.dumps(data).replace("<", "\\u003c"),
-    }
+    parts = {"TITLE": escape(title), "STYLE": embed.asset("page.css"), "DATA": embed.script_json(data)}
     # in one pass, as a name may look like a placeholder
-    return re.sub("@(TITLE|STYLE|DATA)@", lambda m: parts[m[1]], here.joinpath("listening.html").read_text("utf-8"))
-
-
-def read_answers(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The answers saved by the page, one entry per file. Raises UserError for anything else, and for a file twice."""
-    found, seen = [], {}
-    for path in paths:
-        try:
-            if path.stat().st_size > LARGEST_ANSWERS:
-                raise UserError(f"{path} is too large to hold answers; give the file that the listening page saved.")
-            content = path.read_bytes()
-            answers = json.loads(content)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}; check the name.") from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is no JSON file; give the file that the listening page saved.") from error
-        if not _sound_answers(answers):
-            raise UserError(f"{path} holds no valid answers; give the unchanged file that the listening page saved.")
-        if content in seen:
-            raise UserError(f"{path} holds the same answers as {seen[content]}; give each listener's file once.")
-        seen[content] = path
-        found.append(answers)
-    return found
-
-
-def _sound_answers(answers: Any) -> bool:
-    if not isinstance(answers, dict) or answers.get("format") != FORMAT:
-        return False
-    abx, rated = answers.get("abx"), answers.get("mushra")
-    if not isinstance(abx, list) or not isinstance(rated, list) or not abx + rated:
-        return False
-    if not all(isinstance(entry, dict) and isinstance(entry.get("run"), str) for entry in abx + rated):
-        return False
-    given = [entry.get("scores") for entry in rated]
-    if not all(isinstance(scores, dict) and scores and {*scores} <= {*VERSIONS} for scores in given):
-        return False
-    # lists may stand where a name is due: tuples compare by equality, not by hash
-    named = all(entry.get("x") in PAIR and entry.get("answer") in PAIR for entry in abx)
-    values = [score for scores in given for score in scores.values()]
-    return named and all(type(value) in (int, float) and 0 <= value <= 100 for value in values)  # no bool
-
-
-def _shown(text: str) -> Text:
-    """A name from a file, harmless to the terminal."""
-    return Text("".join(c if c.isprintable() else "?" for c in text))
-
-
-def abx_table(answers: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Right answers per run and together: Clopper-Pearson 95 % interval of their share, and the probability that
-    guessing gives as many or more (one-sided exact binomial test). None without ABX answers."""
-    hits: dict[str, list[bool]] = defaultdict(list)
-    for listener in answers:
-        for trial in listener["abx"]:
-            hits[trial["run"]].append(trial["x"] == trial["answer"])
-    if not hits:
-        return None
-    built = Table(title="ABX: recording against restored", title_justify="left")
-    for head in ("run", "correct/total", "share (95 % interval)", "p (guessing)"):
-        built.add_column(head)
-    rows = [*hits.items()] + ([("all", [hit for run in hits.values() for hit in run])] if len(hits) > 1 else [])
-    for run, right in rows:
-        test = stats.binomtest(sum(right), len(right), 0.5, alternative="greater")
-        # the interval of a one-sided test has one side
-        low, high = stats.binomtest(sum(right), len(right)).proportion_ci(0.95, method="exact")
-        share = f"{100 * test.statistic:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-        built.add_row(_shown(run), f"{sum(right)}/{len(right)}", share, f"{test.pvalue:.2g}")
-    return built
-
-
-def mushra_table(answers: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Mean scores, 0 to 100, per run and version and together, with 95 % bootstrap intervals: listeners are drawn
-    where there are enough (`bootstrap.LEAST_SONGS`), else ratings. None without scores."""
-    scores: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
-    for number, listener in enumerate(answers):
-        for page in listener["mushra"]:
-            for version, score in page["scores"].items():
-                scores[page["run"], version].append((float(score), str(number)))
-    if not scores:
-        return None
-    runs = list(dict.fromkeys(run for run, _ in scores))
-    rows = [(run, version, scores[run, version]) for run in runs for version in VERSIONS if (run, version) in scores]
-    if len(runs) > 1:
-        for version in VERSIONS:
-            both = [item for run in runs for item in scores.get((run, version), [])]
-            rows += [("all", version, both)] if both else []
-    built = Table(title="MUSHRA: 0 bad to 100 excellent", title_justify="left")
-    for head in ("run", "version", "mean (95 % interval)", "ratings"):
-        built.add_column(head)
-    for run, version, given in rows:
-        values, listeners = zip(*given, strict=True)
-        found = bootstrap.interval(values, listeners, RESAMPLES)
-        within = f" ({found[0]:.1f} to {found[1]:.1f})" if found else " (one rating: no interval)"
-        built.add_row(_shown(run), version, f"{np.mean(values):.1f}{within}", str(len(values)))
-    return built
-
-
-def unsure(answers: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """(how many listeners BS.1534-3 would leave out, how many rated a hidden reference at all)."""
-    given = [
-        [page["scores"]["reference"] for page in listener["mushra"] if "reference" in page["scores"]]
-        for listener in answers
-    ]
-    rated = [scores for scores in given if scores]
-    return sum(sum(score < SURE for score in scores) > MISSED * len(scores) for scores in rated), len(rated)
-
-
-def _print_results(paths: Sequence[Path], console: Console) -> None:
-    answers = read_answers(paths)
-    for built in (abx_table(answers), mushra_table(answers)):
-        if built is not None:
-            console.print(built)
-    out, of = unsure(answers)
-    if of:
-        rated = f"rated the hidden reference below {SURE:.0f} in more than {MISSED:.0%} of the pages"
-        told = f"  {out} of {of} listeners {rated}; ITU-R BS.1534-3 would leave them out."
-        console.print(told, highlight=False, soft_wrap=True)
+    return re.sub("@(TITLE|STYLE|DATA)@", lambda m: parts[m[1]], embed.asset("listening.html"))
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -382,7 +245,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         console.width = max(console.width, 160)  # a file or pipe has no width to keep to
     try:
         if given.command == "results":
-            _print_results(given.files, console)
+            answers.show(given.files, console)
         else:
             if given.seed < 0:
                 raise UserError(f"seed={given.seed} is negative; take 0 or more.")

@@ -78,14 +78,19 @@ def f_sdr(output: np.ndarray, reference: np.ndarray) -> float:
     return _ratio_db(float(part @ part), float(rest @ rest))
 
 
-def _magnitudes(x: np.ndarray, frames_at_once: int = 1024) -> Iterator[np.ndarray]:
-    """|STFT| of whole frames, 2048/512 Hann, in pieces (frames, bins), so that an hour fits in memory."""
-    if len(x) < WINDOW:
-        x = np.pad(x, (0, WINDOW - len(x)))
-    window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(x.astype(np.float32), WINDOW)[::HOP]
-    for start in range(0, len(frames), frames_at_once):
-        yield np.abs(fft.rfft(frames[start : start + frames_at_once] * window, axis=1))
+def _magnitudes(x: np.ndarray, window: int = WINDOW, hop: int = HOP, at_once: int = 1024) -> Iterator[np.ndarray]:
+    """|STFT| of whole Hann frames, in pieces (frames, bins), so that an hour fits in memory."""
+    if len(x) < window:
+        x = np.pad(x, (0, window - len(x)))
+    hann = np.hanning(window + 1)[:-1].astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(x.astype(np.float32), window)[::hop]
+    for start in range(0, len(frames), at_once):
+        yield np.abs(fft.rfft(frames[start : start + at_once] * hann, axis=1))
+
+
+def frame_power(x: np.ndarray, window: int = WINDOW, hop: int = HOP) -> np.ndarray:
+    """(frames, bins) power of the whole Hann frames of a mid channel; one frame where it is shorter than that."""
+    return np.square(np.concatenate(list(_magnitudes(x, window, hop))), dtype=np.float64)
 
 
 def lsd_bands(
@@ -103,13 +108,13 @@ def lsd_bands(
     bins = fft.rfftfreq(WINDOW, 1.0 / rate)
     inside = {name: (bins >= low) & (bins <= high) for name, (low, high) in bands.items()}
 
-    frame_power, band_power = [], {name: [] for name in bands}
+    powers, band_power = [], {name: [] for name in bands}
     for piece in _magnitudes(c):
         power = piece.astype(np.float64) ** 2
-        frame_power.append(power.mean(axis=1))
+        powers.append(power.mean(axis=1))
         for name, chosen in inside.items():
             band_power[name].append(power[:, chosen].mean(axis=1))
-    power = np.concatenate(frame_power)
+    power = np.concatenate(powers)
     active = power >= 1e-3 * power.mean()  # within 30 dB of the reference's mean power
     floor = {name: 1e-3 * np.sqrt(np.concatenate(p).mean()) for name, p in band_power.items()}
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from resonate.errors import UserError
 from resonate.evaluate.rivals import Case, NotAvailable
-from resonate.models.released import check_hash
 from resonate.models.weights import RESTORER, SEPARATOR
 from resonate.restore.arguments import Arguments
 from resonate.restore.array import restore_array
@@ -104,9 +103,7 @@ def _models(separator: str | None, restorer: str | None) -> Models:
 def check(separator: str | None = None, restorer: str | None = None) -> None:
     """UserError for weights that cannot be used; missing weights of the repo only leave the systems out."""
     with suppress(NotAvailable):
-        models = _models(separator, restorer)
-        check_hash(models.separator_path)
-        check_hash(models.restorer_path)
+        _models(separator, restorer)
 
 
 def run(
@@ -116,6 +113,8 @@ def run(
     return restore_array(case.capture, settings(preset, off), _models(separator, restorer))
 
 
-def weights() -> dict[str, Path]:
-    """The weights of the repo that are there."""
-    return {path.name: path for path in (SEPARATOR, RESTORER) if path.is_file()}
+def weights(separator: str | None = None, restorer: str | None = None) -> dict[str, Path]:
+    """The files of weights in use, those of the repo where none are named, as far as they are there."""
+    both = ((separator, SEPARATOR), (restorer, RESTORER))
+    paths = [Path(given).expanduser() if given else own for given, own in both]
+    return {path.name: path for path in paths if path.is_file()}

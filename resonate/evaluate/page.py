@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,15 +16,18 @@ from resonate.evaluate.catalogue import MEASURES
 from resonate.evaluate.picture import Panel, draw
 from resonate.evaluate.results import Results
 
+#: Names of the pictures.
+_PICTURE = re.compile(r"[0-9a-f]{12}\.png")
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5em auto; max-width: 75em; padding: 0 1em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; margin: 0.6em 0 1.6em; }
 th, td { padding: 0.2em 0.6em; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-th:first-child, td:first-child, td.text { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
 td.text { white-space: normal; }
-tr.focus { background: #2f8fc422; }
+th:first-child, td:first-child { position: sticky; left: 0; background: Canvas; }
+tr.focus { background: #2f8fc422; } tr.focus td:first-child { font-weight: 600; }
 img { max-width: 100%; height: auto; }
 figure { margin: 1em 0 2em; }
 .met { color: #2a8a3e; } .missed { color: #c0392b; }
@@ -41,10 +43,6 @@ def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> st
     return "".join([*lines, "</table></div>"])
 
 
-def _figure(name: str, value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{MEASURES[name].digits}f}"
-
-
 def _success(entries: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for entry in entries:
@@ -54,7 +52,8 @@ def _success(entries: Sequence[Mapping[str, Any]]) -> str:
         texts = (entry["name"], entry["asks"], success.told(dict(entry)))
         cells = "".join(f"<td class=text>{escape(text)}</td>" for text in texts)
         rows.append(f"<tr>{cells}<td>{told}</td><td class=text>{escape(worst)}</td></tr>")
-    head = "<tr><th>criterion<th>asked<th>found (95 % interval)<th>target<th>worst</tr>"
+    texts = "".join(f"<th class=text>{head}" for head in ("criterion", "asked", "found (95 % interval)"))
+    head = f"<tr>{texts}<th>target<th class=text>worst</tr>"
     return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
 
 
@@ -75,8 +74,8 @@ def build(
         parts.append(f"<h2>What is asked of {escape(focus)}</h2>{_success(facts['success'])}")
     for name, rows in results.groups().items():
         verdicts, means = results.verdicts(rows), results.means(rows)
-        head = ["", *(f"{c} {({1: '↑', -1: '↓', 0: '→0'})[MEASURES[c].better]}" for c in columns), "verdict"]
-        body = [("focus" if s == focus else "", [s, *(_figure(c, means[s].get(c)) for c in columns), verdicts[s]])
+        head = ["", *(f"{c} {MEASURES[c].arrow}" for c in columns), "verdict"]
+        body = [("focus" if s == focus else "", [s, *(MEASURES[c].told(means[s].get(c)) for c in columns), verdicts[s]])
                 for s in results.systems(rows)]  # fmt: skip
         count = len({row.recording for row in rows})
         parts.append(f"<h2>{escape(name)}: {count} recording{'s' * (count != 1)}</h2>{_table(head, body)}")
@@ -98,7 +97,10 @@ def _cases(path: Path, results: Results, focus: str, panels: Mapping[str, Sequen
     folder = path.with_suffix("")
     parts = [f"<h2>Recordings, worst first, by {escape(focus)}</h2>"] if order[:pictures] else []
     try:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Pictures of an earlier run go; whatever else lies in a folder of that name is not ours.
+        for old in folder.glob("*.png"):
+            if _PICTURE.fullmatch(old.name):
+                old.unlink()
         for recording in order[:pictures]:
             if not panels.get(recording):
                 continue
@@ -108,7 +110,7 @@ def _cases(path: Path, results: Results, focus: str, panels: Mapping[str, Sequen
             draw(folder / file, recording, list(panels[recording]))
             row = results.by_place.get((recording, focus))
             values = row.values if row else {}
-            figures = ", ".join(f"{n} {_figure(n, v)}" for n, v in values.items() if n in MEASURES)
+            figures = ", ".join(f"{n} {MEASURES[n].told(v)}" for n, v in values.items() if n in MEASURES)
             verdict = f" <b>{escape(row.verdict)}</b>" if row and row.verdict else ""
             image = f"<img loading=lazy src='{quote(folder.name)}/{file}' alt='Spectrograms'>"
             caption = f"<figcaption>{escape(recording)}:{verdict} {escape(figures)}</figcaption>"

@@ -45,23 +45,15 @@ def load(paths: Sequence[Path]) -> dict[str, Result]:
     return found
 
 
-def _number(name: str, value: float | None) -> str:
-    return "-" if value is None else f"{value:.{MEASURES[name].digits}f}"
-
-
-def _arrow(name: str) -> str:
-    return {1: "↑", -1: "↓", 0: "→0"}[MEASURES[name].better]
-
-
 def _systems_table(result: Result, groups: Sequence[str], columns: Sequence[str], systems: Sequence[str]) -> list[str]:
     """Markdown: a line per group and system."""
-    lines = ["| captures | system | " + " | ".join(f"{c} {_arrow(c)}" for c in columns) + " | verdicts |",
+    lines = ["| captures | system | " + " | ".join(f"{c} {MEASURES[c].arrow}" for c in columns) + " | verdicts |",
              "|---" * (len(columns) + 3) + "|"]  # fmt: skip
     for group in groups:
         content = result["groups"][group]
         for system in systems:
             if system in content["mean"]:
-                cells = [_number(c, content["mean"][system].get(c)) for c in columns]
+                cells = [MEASURES[c].told(content["mean"][system].get(c)) for c in columns]
                 label = f"{group} ({content['recordings']})"
                 lines.append(f"| {label} | {system} | {' | '.join(cells)} | {content['verdicts'].get(system, '')} |")
     return lines
@@ -95,9 +87,9 @@ def _one_line(suite: str, result: Result) -> str:
     values, before = everything["mean"].get(system, {}), everything["mean"]["input"]
     told = []
     for name, value in values.items():
-        text = f"{name} {_number(name, value)} {MEASURES[name].unit}".strip()
+        text = f"{name} {MEASURES[name].told(value)} {MEASURES[name].unit}".strip()
         changed = name not in CHANGES and name in before and before[name] is not None
-        told.append(f"{text} (recording itself: {_number(name, before[name])})" if changed else text)
+        told.append(f"{text} (recording itself: {MEASURES[name].told(before[name])})" if changed else text)
     verdicts = everything["verdicts"].get(system, "")
     return f"- **{suite}**, {system}: {', '.join(told)}{'; ' + verdicts if verdicts else ''}. {_source(result)}"
 

@@ -10,8 +10,9 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ BINS = {"near": 0.3, "mid": 0.575, "far": 0.825, "brutal": 1.0}
 #: Blocks start this share of a block after one another, as in restoring.
 STRIDE = 0.75
 INPUT = "input"
+Item = TypeVar("Item")
 
 
 def severity_bin(severity: float) -> str:
@@ -90,6 +92,12 @@ def as_input(capture: np.ndarray) -> np.ndarray:
     return np.broadcast_to(capture, (len(STEMS), *capture.shape))
 
 
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` of ``items``, evenly spaced, the first and the last among them."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[i] for i in places]
+
+
 def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0, clean: bool = False,
             target: str = "wet") -> dict[str, dict[str, dict[str, list[float]]]]:
     """Score models on the captures of a rendered cache.
@@ -111,7 +119,7 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
         raise UserError(f"{cache} holds only finished mixes in the split '{split}', which have no stems to compare.")
     if limit and limit < len(examples):
         examples.sort(key=lambda example: example["severity"])
-        examples = [examples[i] for i in np.linspace(0, len(examples) - 1, limit).round().astype(int)]
+        examples = spread(examples, limit)
     found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for example in track(examples, "Separating", console=Console(stderr=True)):
         rows = shards.read_audio(cache, example, slice(10))

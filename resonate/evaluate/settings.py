@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resonate.errors import UserError
+from resonate.errors import UserError, check_bounds
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 #: Keys whose values are names: taken as they are, commas, quotes, `=` and all.
@@ -144,12 +144,7 @@ def read(words: list[str]) -> EvaluateConfig:
 
 
 def _checked(config: EvaluateConfig) -> EvaluateConfig:
-    for name, (low, high) in _BOUNDS.items():
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        if not low <= value <= high:
-            raise UserError(f"{name}={value} is out of range: it lies between {low:g} and {high:g}.")
+    check_bounds(config, _BOUNDS)
     if config.limit is not None and config.limit < 1:
         raise UserError(f"limit={config.limit} leaves nothing to score; take 1 or more.")
     for source, suite in SOURCES.items():

@@ -66,5 +66,3 @@ def told(entry: dict[str, Any]) -> str:
         low, high = entry["interval"]
         return f"{text} ({low:+.{digits}f} to {high:+.{digits}f}, n = {entry['n']})"
     return f"{text} (n = {entry['n']})"
-
-

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from resonate import RATE, audio
 from resonate.errors import UserError
 from resonate.evaluate import cases, material
 from resonate.evaluate.rivals import Case
@@ -125,9 +124,7 @@ def _folder(config: EvaluateConfig) -> list[Item]:
 
 
 def _load_recording(name: str, path: Path, seconds: float) -> Case:
-    heard = audio.read(path, duration=seconds)
-    stereo, _ = audio.to_stereo(heard.samples)
-    x = audio.resample(stereo, heard.rate, RATE) if heard.rate != RATE else stereo
+    x = cases.read_stereo(path, seconds)
     return Case(name, x, np.zeros_like(x), np.zeros(x.shape[-1], bool))
 
 

@@ -48,8 +48,7 @@ def build(
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("")
     for name in columns:
-        arrow = {1: "↑", -1: "↓", 0: "→0"}[MEASURES[name].better]
-        table.add_column(f"{name} {arrow}", justify="right", overflow="fold")
+        table.add_column(f"{name} {MEASURES[name].arrow}", justify="right", overflow="fold")
     if verdicts is not None:
         table.add_column("verdict")
     first = next(iter(rows.values()), {})

@@ -11,7 +11,7 @@ comes nearest to the output.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,6 @@ from resonate import RATE
 from resonate.evaluate import measures
 from resonate.evaluate.alignment import cut_to_overlap, find_lag, to_mid
 from resonate.evaluate.bandwidth import bandwidth
-from resonate.evaluate.catalogue import MEASURES
 from resonate.evaluate.projection import Projection, music_distortion, noise_attenuation, project
 
 #: How far a measure may move the wrong way before it counts as worse, in dB. f_sdr and lsd: rounding and fades.
@@ -95,7 +94,7 @@ def score(
         mask = gaps
     else:
         mask = measures.gap_mask(len(c), gaps, rate)
-    gaps_as_given = mask
+    crowd = None if wet is None or noise is None else _of_crowd(y, to_mid(wet), to_mid(noise), mask, rate)
     lag = find_lag(y, c, rate)
     others = (c, mask) if noise is None else (c, mask, to_mid(noise))
     y, c, mask, *rest = cut_to_overlap(lag, y, *others)
@@ -110,15 +109,14 @@ def score(
     else:
         in_music = {name: values[name] for name in ("f_sdr", "lsd")}
     projection = project(y, c, rest[0]) if rest else None
-    crowd = projection if wet is None or noise is None else _of_crowd(output, wet, noise, gaps_as_given, rate)
+    crowd = projection if crowd is None else crowd
     return Score(values, lag, in_music, projection, crowd, (y, c, rest[0] if rest else None))
 
 
-def _of_crowd(output: np.ndarray, wet: np.ndarray, noise: np.ndarray, gaps: np.ndarray, rate: int) -> Projection:
-    """Projection on captured music and noise, aligned to the captured music: the dry reference may fit a reflection of
-    the room best, later than the taps reach."""
-    y, music = to_mid(output), to_mid(wet)
-    y, music, rest, mask = cut_to_overlap(find_lag(y, music, rate), y, music, to_mid(noise), gaps)
+def _of_crowd(y: np.ndarray, wet: np.ndarray, noise: np.ndarray, gaps: np.ndarray, rate: int) -> Projection:
+    """Projection of a mid output on captured music and noise, aligned to the captured music: the dry reference may fit
+    a reflection of the room best, later than the taps reach."""
+    y, music, rest, mask = cut_to_overlap(find_lag(y, wet, rate), y, wet, noise, gaps)
     return project(*(np.where(mask, 0.0, x) for x in (y, music, rest)))
 
 
@@ -188,14 +186,3 @@ def joint_verdict(before: Score, after: Score) -> str:
         return "same"
     beyond = _gains(_of_shadow(before, after), after)
     return "better" if any(beyond[name] >= GAIN_DB for name in gained) else "same"
-
-
-def mean_values(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Mean per measure over recordings, leaving out those where it has no value; NaN where none has one."""
-    rows = list(rows)
-    names = [name for name in MEASURES if any(name in row for row in rows)]
-    result = {}
-    for name in names:
-        finite = [row[name] for row in rows if name in row and math.isfinite(row[name])]
-        result[name] = float(np.mean(finite)) if finite else float("nan")
-    return result

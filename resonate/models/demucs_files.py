@@ -6,7 +6,6 @@ with an allow-list, and a ``.th`` file is read by the restricted unpickler with 
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import pickle
@@ -21,6 +20,7 @@ from demucs.htdemucs import HTDemucs
 from torch import Tensor
 
 from resonate import RATE, STEMS
+from resonate.audio import sha256
 from resonate.errors import UserError
 from resonate.models.separator import CROWD, arguments
 
@@ -61,7 +61,7 @@ def from_metadata(header: dict[str, str], path: Path) -> dict[str, Any]:
         args, kwargs = json.loads(header.get("args", "[]")), json.loads(header["kwargs"])
         if isinstance(segment := kwargs.get("segment"), dict):
             kwargs["segment"] = float(Fraction(int(segment["numerator"]), int(segment["denominator"])))
-    except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"The header of {path} is damaged; copy or download the file again.") from error
     return _settings(args, kwargs, path)
 
@@ -104,11 +104,17 @@ def _settings(args: Any, kwargs: Any, path: Path) -> dict[str, Any]:
             settings[name] = float(value)
         elif not isinstance(value, bool | int | float | str | list | tuple | None):
             raise UserError(f"{path} gives {name} as a {type(value).__name__}; copy or download the file again.")
-    sources = tuple(settings.pop("sources", ()))
-    if sources not in (STEMS, (*STEMS, CROWD)):
-        raise UserError(f"{path} separates {', '.join(map(str, sources))}; it must be {', '.join(STEMS)}, in this "
-                        f"order, and may have {CROWD} as a fifth.")
+    sources = check_sources(settings.pop("sources", None), path)
     return settings if sources == STEMS else {**settings, "sources": list(sources)}
+
+
+def check_sources(sources: Any, path: str | Path) -> tuple[str, ...]:
+    """What a file gives as its sources, as a tuple; UserError for any but the stems, alone or with the crowd."""
+    if not isinstance(sources, list | tuple) or tuple(sources) not in (STEMS, (*STEMS, CROWD)):
+        named = ", ".join(map(str, sources)) if isinstance(sources, list | tuple) else sources
+        raise UserError(f"{path} separates {named}; it must be {', '.join(STEMS)}, in this order, and may have {CROWD} "
+                        "as a fifth.")
+    return tuple(sources)
 
 
 def find_weights(path: str | Path) -> Path:
@@ -141,6 +147,5 @@ def _of_bag(bag: Path, models: list[Path]) -> list[Path]:
 def _check_name(path: Path) -> None:
     """Demucs writes the first eight digits of the SHA-256 into the name, as in 955717e8-8726e21a.th."""
     match = re.fullmatch(r".+-([0-9a-f]{8})", path.stem)
-    if match and match[1] != hashlib.sha256(path.read_bytes()).hexdigest()[:8]:
+    if match and match[1] != sha256(path)[:8]:
         raise UserError(f"{path} is not the file its name says (its checksum differs); copy or download it again.")
-

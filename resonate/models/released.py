@@ -12,7 +12,8 @@ from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
-#: What `separator=` and `model.pretrained=` call the released weights (41.5 M parameters; Rouard, Massa and Defossez, 2023).
+#: What `separator=` and `model.pretrained=` call the released weights (41.5 M parameters; Rouard, Massa and Defossez,
+#: 2023).
 RELEASED = "htdemucs"
 
 #: File of hashes beside weights, in the form that `sha256sum` writes and checks.
@@ -44,12 +45,13 @@ def fetch_released(instead: str = "separator=FILE") -> Path:
         instead: the setting that names a local file, for the message.
     """
     from demucs.hf import DEFAULT_NAMESPACE, hf_repo_name
-    from httpx import HTTPError
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.utils import logging as hub_logging
 
     hub_logging.set_verbosity_error()  # its retries; what comes of them is said below
+    # A transfer that breaks off raises the error of the HTTP library, which is another one in each version of the hub.
+    broken = HfHubHTTPError.__bases__
     repository = f"{DEFAULT_NAMESPACE}/{hf_repo_name(RELEASED)}"
     try:
         bag = yaml.safe_load(Path(hf_hub_download(repository, f"{RELEASED}.yaml")).read_text(encoding="utf-8"))
@@ -60,7 +62,7 @@ def fetch_released(instead: str = "separator=FILE") -> Path:
             # A warning, because those are what infer.py shows of the log.
             log.warning("Downloading the released htdemucs: %.0f MB, once.", size / 1e6)
         return Path(hf_hub_download(repository, name))
-    except (OSError, RuntimeError, HTTPError, HFValidationError, yaml.YAMLError, KeyError, TypeError,
+    except (*broken, OSError, RuntimeError, HFValidationError, yaml.YAMLError, KeyError, TypeError,
             ValueError) as error:  # fmt: skip
         raise UserError(
             f"The released htdemucs could not be downloaded ({type(error).__name__}): check the network, or name a "

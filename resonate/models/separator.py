@@ -89,12 +89,8 @@ def add_crowd_source(model: HTDemucs, settings: dict[str, Any]) -> tuple[HTDemuc
     settings = {**settings, "sources": [*model.sources, CROWD]}
     wider, old = build_separator(**settings), model.state_dict()
     state = {}
-    for name, there in wider.state_dict().items():
-        axes = [axis for axis, (new, had) in enumerate(zip(there.shape, old[name].shape, strict=True)) if new != had]
-        state[name] = old[name]
-        for axis in axes:  # none, or the one of the outputs
-            missing = list(there.shape)
-            missing[axis] -= old[name].shape[axis]
-            state[name] = torch.cat([old[name], old[name].new_zeros(missing)], axis)
+    for name, weight in wider.state_dict().items():
+        state[name] = torch.zeros_like(weight)
+        state[name][tuple(map(slice, old[name].shape))] = old[name]
     wider.load_state_dict(state)
     return wider.to(next(model.parameters()).device).train(model.training), settings

@@ -24,7 +24,7 @@ from resonate import STEMS
 from resonate.errors import UserError
 from resonate.models import demucs_files
 from resonate.models.restorer import Restorer, RestorerConfig
-from resonate.models.separator import CROWD, build_separator
+from resonate.models.separator import build_separator
 
 FOLDER = Path(__file__).parents[1] / "weights"
 SEPARATOR = FOLDER / "separator.safetensors"
@@ -76,7 +76,7 @@ def read_header(path: str | Path, kind: str) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         header = json.loads(metadata.get(_KEY, "null"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a safetensors file that can be read; train.py writes such files.") from error
     if header is None and kind == "separator" and "klass" in metadata:
         return {"kind": kind, "settings": demucs_files.from_metadata(metadata, path), "record": {}}
@@ -102,7 +102,8 @@ def _check_ranges(settings: dict[str, Any], path: str | Path) -> None:
     for name, value in settings.items():
         low, high = _RANGES.get(name, (-1e6, 1e6))
         numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int | float)]
-        if len(numbers) > 64 or not all(low <= v <= high for v in numbers):
+        # A size written as a word ("1e999999999") would be worked out, whatever that takes.
+        if len(numbers) > 64 or not all(low <= v <= high for v in numbers) or (name in _RANGES and not numbers):
             raise UserError(f"{path} asks for {name}={value}, which no model of this project has; it is damaged.")
 
 
@@ -139,9 +140,7 @@ def load_separator(path: str | Path = SEPARATOR, device: str | torch.device = "c
     """
     settings = read_header(path, "separator")["settings"]
     _check_ranges(settings, path)
-    sources = settings.get("sources", STEMS)
-    if not isinstance(sources, list | tuple) or tuple(sources) not in (STEMS, (*STEMS, CROWD)):
-        raise UserError(f"{path} separates {sources}; it must be {', '.join(STEMS)}, in this order.")
+    demucs_files.check_sources(settings.get("sources", STEMS), path)
     return _load(lambda: build_separator(**settings), Path(path), "separator", device)
 
 

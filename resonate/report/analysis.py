@@ -14,6 +14,9 @@ BANDS, COLUMNS = 240, 1000
 FRAME = 4096
 #: Powers below this (-160 dB) count as nothing.
 NOTHING = 1e-16
+#: Pictures show this much level, with marks at these frequencies.
+RANGE_DB = 70.0
+TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Spectra:
         """(BANDS, columns) in dB, 0 dB being the picture's own mean power: pictures of unequal level compare."""
         mean = float(self.power.mean())
         return 10.0 * np.log10(np.maximum(self.power, NOTHING) / max(mean, NOTHING))
+
+
+def band_of(hertz: float) -> float:
+    """Where a frequency lies on the axis of bands, 0 to BANDS."""
+    return BANDS * float(np.log(hertz / LOW_HZ) / np.log(HIGH_HZ / LOW_HZ))
 
 
 def band_hz() -> np.ndarray:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resonate.errors import UserError
-from resonate.report import pictures, previews, words
+from resonate.report import embed, pictures, previews, words
 from resonate.report.analysis import Spectra, analyse
 from resonate.report.previews import Preview
 from resonate.report.sounds import Sound, collect
@@ -90,8 +88,7 @@ def _page(
     heard: Sequence[Preview],
 ) -> str:
     name = str(report.get("input", {}).get("name") or report.get("name") or folder.name)
-    here = files("resonate.report")
-    style, script = (here.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    style, script = embed.asset("page.css"), embed.asset("page.js")
     body = [
         f"<h1>{escape(name)}</h1>",
         _diagnosis(report),
@@ -151,7 +148,7 @@ def _players(heard: Sequence[Preview], seconds: float) -> str:
         f'data-whole="{seconds:.3f}"><output id="clock"></output></div>'
         f'<div class="tracks" role="radiogroup" aria-label="What to listen to">{choices}</div>'
         f'<p id="says" class="soft" aria-live="polite">{escape(_says(heard[0]))}</p></div>'
-        f'<script type="application/json" id="stretches">{_json(parts)}</script>'
+        f'<script type="application/json" id="stretches">{embed.script_json(parts)}</script>'
         f"<noscript>{plain}</noscript>"
         '<p class="soft">All play at one position: choose another while listening. Recording, revealed and restored '
         "are equally loud here; the stems keep their level in the mix, removed and crowd theirs in the recording, "
@@ -162,11 +159,6 @@ def _players(heard: Sequence[Preview], seconds: float) -> str:
 
 def _says(item: Preview) -> str:
     return f"{item.label}: {item.says} (here {item.gain_db:+.1f} dB)."
-
-
-def _json(content: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(content).replace("<", "\\u003c")
 
 
 def _files(folder: Path) -> str:

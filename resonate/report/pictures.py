@@ -15,10 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patheffects import withStroke
 
-from resonate.report.analysis import BANDS, HIGH_HZ, LOW_HZ, Spectra
+from resonate.report.analysis import BANDS, RANGE_DB, TICKS_HZ, Spectra, band_of
 
-TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
-RANGE_DB = 70.0
 #: Readable on white and on black.
 GREY = "#808080"
 COLOURS = {"input": "#d06a3a", "restored": "#2f8fc4", "crowd": "#8a8f3c"}
@@ -32,9 +30,10 @@ def _bare(height: float) -> tuple[plt.Figure, Axes]:
     return figure, axes
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def save(figure: plt.Figure, path: Path, *, transparent: bool = True) -> None:
+    """Write a PNG in one step, and close the figure."""
     part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", transparent=True)
+    figure.savefig(part, format="png", transparent=transparent)
     plt.close(figure)
     os.replace(part, path)
 
@@ -42,7 +41,7 @@ def _save(figure: plt.Figure, path: Path) -> None:
 def _frequency_marks(axes: Axes) -> None:
     outline = [withStroke(linewidth=2.5, foreground="black")]
     for hertz in TICKS_HZ:
-        row = BANDS * np.log(hertz / LOW_HZ) / np.log(HIGH_HZ / LOW_HZ)
+        row = band_of(hertz)
         text = f"{hertz // 1000} kHz" if hertz >= 1000 else f"{hertz} Hz"
         axes.axhline(row, color="white", linewidth=0.5, alpha=0.25)
         axes.text(0.006, row / BANDS, text, transform=axes.transAxes, color="white", fontsize=11, va="center",
@@ -68,7 +67,7 @@ def spectrogram(path: Path, spectra: Spectra, top_db: float) -> None:
                 interpolation="nearest")  # fmt: skip
     _frequency_marks(axes)
     _time_marks(axes, spectra.seconds, "white", True)
-    _save(figure, path)
+    save(figure, path)
 
 
 def origin_map(path: Path, revealed: Spectra, extended: Spectra) -> None:
@@ -84,7 +83,7 @@ def origin_map(path: Path, revealed: Spectra, extended: Spectra) -> None:
     axes.imshow(picture, aspect="auto", origin="lower", interpolation="nearest")
     _frequency_marks(axes)
     _time_marks(axes, revealed.seconds, "white", True)
-    _save(figure, path)
+    save(figure, path)
 
 
 def levels(path: Path, spectra: Mapping[str, Spectra]) -> None:
@@ -102,4 +101,4 @@ def levels(path: Path, spectra: Mapping[str, Spectra]) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom, top)
     _time_marks(axes, next(iter(spectra.values())).seconds, GREY, False)
-    _save(figure, path)
+    save(figure, path)

@@ -73,7 +73,8 @@ def _read(sound: Sound, parts: list[tuple[float, float]]) -> tuple[np.ndarray, i
     return audio.resample(samples, rate, wanted) if wanted != rate else samples, wanted
 
 
-def _loudness(samples: np.ndarray, rate: int) -> float:
+def loudness(samples: np.ndarray, rate: int) -> float:
+    """Integrated loudness in LUFS (ITU-R BS.1770-4) of (channels, time) samples; -inf for silence."""
     meter = LoudnessMeter(rate, samples.shape[0])
     for start in range(0, samples.shape[1], 10 * rate):
         meter.push(samples[:, start : start + 10 * rate])
@@ -92,12 +93,12 @@ def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dic
     for key in (*MAIN, "mix"):
         if key in reference:
             samples, rate = _read(reference[key], parts)
-            measured[key] = (_loudness(samples, rate), float(np.abs(samples).max(initial=0.0)))
+            measured[key] = (loudness(samples, rate), float(np.abs(samples).max(initial=0.0)))
     heard = {key: value for key, value in measured.items() if np.isfinite(value[0]) and value[1] > 0.0}
     # As loud as the one with the highest peaks allows.
-    room = [loudness + 20.0 * np.log10(PEAK / peak) for key, (loudness, peak) in heard.items() if key in MAIN]
+    room = [level + 20.0 * np.log10(PEAK / peak) for key, (level, peak) in heard.items() if key in MAIN]
     target = min([TARGET_LUFS, *room])
-    gain = {key: 10.0 ** ((target - loudness) / 20.0) for key, (loudness, _) in heard.items()}
+    gain = {key: 10.0 ** ((target - level) / 20.0) for key, (level, _) in heard.items()}
     beside = {"extended": "revealed", "removed": "input", "crowd": "input", **dict.fromkeys(STEMS, "mix")}
     return {key: gain.get(beside.get(key, key), 1.0) for key in sounds}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from resonate.restore import results
 from resonate.restore.against import compare
 from resonate.restore.arguments import Arguments, find_inputs, parse
 from resonate.restore.config import RestoreConfig, from_dict
-from resonate.restore.estimate import check_disk, estimate, sentence
+from resonate.restore.estimate import Estimate, check_disk, estimate, sentence
 from resonate.restore.pipeline import Outcome, restore
 from resonate.restore.scratch import lock, scratch_path
 from resonate.restore.screen import Screen
@@ -107,23 +109,10 @@ def _run(arguments: Arguments, screen: Screen) -> int:
         if len(inputs) > 1:
             raise UserError("A reference belongs to one recording: give one input with it.")
         probe(reference)
-    if config.tonal_reference is not None:
-        probe(Path(config.tonal_reference))
     sources, failures = _probe(inputs)
     if not sources:
         return _summary(screen, [], failures, len(inputs))
-    models = Models(config)
-    if not config.diagnose_only:
-        models.check()
-    results.check_output(output)
-    names = dict(zip(sources, results.folder_names(list(sources), output), strict=True))
-    estimates = {path: estimate(source, config, models) for path, source in sources.items()}
-    screen.say(sentence(list(estimates.values()), models.device))
-    check_disk(list(estimates.values()), output, [scratch_path(output / name) for name in names.values()])
-    busy = f"Another run is writing to {output}; wait for it, or choose another output."
-    with lock(output / results.RUNS / "lock", busy):
-        if not config.diagnose_only:
-            models.load()
+    with ready(config, sources, output, screen.say) as run:
         try:
             _start_log(output, text, arguments.overrides)
         except OSError as error:
@@ -131,11 +120,11 @@ def _run(arguments: Arguments, screen: Screen) -> int:
                 f"The run's log cannot be written to {output} ({error.strerror}): make room there."
             ) from None
         done: list[Outcome] = []
-        for path, name in names.items():
+        for path, folder in run.folders.items():
             screen.say(f"{path}")
             try:
-                with screen.progress(estimates[path].stages) as tell:
-                    outcome = restore(path, output / name, config, models, tell)
+                with screen.progress(run.estimates[path].stages) as tell:
+                    outcome = restore(path, folder, config, run.models, tell)
                 if reference is not None and not config.diagnose_only:
                     screen.say("  " + compare(path, reference, outcome))
             except (UserError, OSError) as error:
@@ -145,6 +134,39 @@ def _run(arguments: Arguments, screen: Screen) -> int:
             done.append(outcome)
             _announce(screen, outcome)
     return _summary(screen, done, failures, len(inputs))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a run has before any work: its models, and by recording the result's folder and the estimate."""
+
+    models: Models
+    folders: dict[Path, Path]
+    estimates: dict[Path, Estimate]
+
+
+@contextmanager
+def ready(
+    config: RestoreConfig, sources: dict[Path, Source], output: Path, say: Callable[[str], None] = lambda text: None
+) -> Iterator[Ready]:
+    """Check all that can be checked before any work, `say` the estimate, and hold `output` with the networks loaded.
+
+    UserError for a tonal reference, weights, an output or a disk that cannot be used, and where another run holds it.
+    """
+    if config.tonal_reference is not None:
+        probe(Path(config.tonal_reference))
+    models = Models(config)
+    models.check()
+    results.check_output(output)
+    names = results.folder_names(list(sources), output)
+    folders = {path: output / name for path, name in zip(sources, names, strict=True)}
+    estimates = {path: estimate(source, config, models) for path, source in sources.items()}
+    say(sentence(list(estimates.values()), models.device))
+    check_disk(list(estimates.values()), output, [scratch_path(folder) for folder in folders.values()])
+    busy = f"Another run is writing to {output}; wait for it, or choose another output."
+    with lock(output / results.RUNS / "lock", busy):
+        models.load()
+        yield Ready(models, folders, estimates)
 
 
 def _probe(inputs: list[Path]) -> tuple[dict[Path, Source], dict[Path, str]]:

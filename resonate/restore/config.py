@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from resonate.errors import UserError
+from resonate.errors import UserError, check_bounds
 from resonate.faithfulness import Limits
 from resonate.restore.diagnosis.clean import CleanLimits
 
@@ -199,12 +199,7 @@ def from_dict(values: dict[str, Any]) -> RestoreConfig:
         raise UserError(f"mode={config.mode} is not known: choose one of {', '.join(MODES)}.")
     if config.device.split(":")[0] not in DEVICES:
         raise UserError(f"device={config.device} is not known: choose one of {', '.join(DEVICES)}.")
-    for name, (low, high) in _BOUNDS.items():
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        if not low <= value <= high:
-            raise UserError(f"{name}={value} is out of range: it lies between {low:g} and {high:g}.")
+    check_bounds(config, _BOUNDS)
     if config.duration is not None and not 0.5 <= config.duration <= 1e7:
         raise UserError(f"duration={config.duration} is out of range: a stretch has at least 0.5 seconds.")
     return config

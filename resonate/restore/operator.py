@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from resonate.models.stats import BINS, HOP, N_FFT
+from resonate.models.stats import HOP, N_FFT
 from resonate.restore.store import Track
 
 _PAD = N_FFT // 2
@@ -82,8 +82,3 @@ def _overlap_add(pieces: torch.Tensor, size: int) -> torch.Tensor:
     """(rows, 2048, frames) to (rows, size)."""
     folded = torch.nn.functional.fold(pieces, (1, size), (1, N_FFT), stride=(1, HOP))
     return folded[:, 0, 0]
-
-
-def flat(gain: float) -> Callable[[int, int], np.ndarray]:
-    """A gain that is the same in every bin, in the form that :func:`apply` takes."""
-    return lambda first, count: np.full((1, BINS, count), gain, dtype=np.float32)

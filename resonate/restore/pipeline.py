@@ -62,7 +62,7 @@ def restore(
     """
     before = sha256(path)
     stages = chain(config)
-    weights = {} if config.diagnose_only else models.weights()
+    weights = models.weights()
     hashes = {name: item["sha256"] for name, item in weights.items()}
     if config.tonal_reference and not config.diagnose_only:
         hashes["tonal_reference"] = sha256(config.tonal_reference)

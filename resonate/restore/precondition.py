@@ -99,9 +99,7 @@ class Precondition:
             return blocks, "bypassed: the recording is clean" if bypassed(work) else "off"
         if work.length < _LEAST_SECONDS * RATE:
             return blocks, f"bypassed: {_LEAST_SECONDS:g} s at least are needed to tell an event from the music"
-        track = work.new_track("linear")
-        for start, block in blocks:
-            track.write(start, block)
+        track = work.new_track("linear").fill(blocks)
 
         def power(first: int, count: int) -> np.ndarray:
             return operator.spectrum(track, first, count).abs().square().sum(0).numpy()
@@ -197,9 +195,7 @@ def again(work: Work, effect: dict[str, Any], folder: Path) -> Track:
         rows = np.load(folder / "events.npy", mmap_mode="r")
         if rows.size and float(rows.max()) > 0.0:
             raise UserError(f"{folder / 'events.npy'} holds gains above 1; it is not what a restoration leaves.")
-        track = work.new_track("linear")
-        for start, block in blocks:
-            track.write(start, block)
+        track = work.new_track("linear").fill(blocks)
         blocks = masked_blocks(track, lambda first, count: np.array(rows[first : first + count]))
     if isinstance(effect.get("agc"), dict):
         gains = np.load(folder / "agc.npy", mmap_mode="r")
@@ -212,7 +208,4 @@ def again(work: Work, effect: dict[str, Any], folder: Path) -> Track:
             return np.pad(part, ((0, count - len(part)), (0, 0)))
 
         blocks = scaled_blocks(blocks, read)
-    target = work.new_track("prepared")
-    for start, block in blocks:
-        target.write(start, block)
-    return target
+    return work.new_track("prepared").fill(blocks)

@@ -104,15 +104,14 @@ def resampled(
 def resample_track(source: Track, target: Track) -> Track:
     """Fill `target` with `source`, at the target's rate."""
     blocks = (block for _, block in source.blocks())
-    for start, block in resampled(blocks, source.channels, source.rate, target.rate, target.length):
-        target.write(start, block)
-    return target
+    return target.fill(resampled(blocks, source.channels, source.rate, target.rate, target.length))
 
 
 class Diagnose:
     """Measure what the recording is like; changes nothing. See `resonate.restore.diagnosis`."""
 
     name = "diagnose"
+    networks = ("listener",)
 
     def settings(self, config: RestoreConfig) -> dict[str, Any]:
         """What counts as clean."""

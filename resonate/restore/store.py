@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,12 @@ class Track(Store):
     def write(self, start: int, block: np.ndarray) -> None:
         """Put a (channels, n) block at `start`."""
         self.write_rows(start, block.T)
+
+    def fill(self, blocks: Iterable[tuple[int, np.ndarray]]) -> Track:
+        """Write all (start, (channels, n)) blocks; the track itself."""
+        for start, block in blocks:
+            self.write(start, block)
+        return self
 
     def blocks(self, size: int = STRETCH) -> Iterator[tuple[int, np.ndarray]]:
         """(start, (channels, n)) over the whole track; n is `size` but for the last."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,7 @@ class Match:
             blocks = (to_stereo(block)[0] for block in reader)
             # The rate is only sure once a block is decoded.
             first = next(blocks)
-            wanted, _ = band_powers((b for part in ([first], blocks) for b in part), reader.source.rate)
+            wanted, _ = band_powers(chain([first], blocks), reader.source.rate)
         except AudioError as error:
             # Not the recording's fault: what is done so far is kept.
             raise UserError(f"tonal_reference={error}") from None

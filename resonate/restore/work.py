@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,10 +22,9 @@ from resonate.models.selfcheck import check_device
 from resonate.models.stats import RecordingStats
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
 from resonate.restore.config import RestoreConfig
+from resonate.restore.diagnosis.listener import WEIGHTS as LISTENER
 from resonate.restore.operator import frame_count
 from resonate.restore.store import Store, Track
-
-log = logging.getLogger(__name__)
 
 #: Shorter recordings are refused, in seconds.
 SHORTEST = 0.5
@@ -49,21 +47,28 @@ def find_device(name: str) -> str:
 
 
 class Models:
-    """The two networks, loaded when first needed and kept for the next recording.
+    """The two networks, loaded when first needed and kept for the next recording, and the files of all weights.
 
-    On MPS each is compared with the CPU as it is loaded; UserError where the device computes something else.
+    With `diagnose_only` the listener's are the only ones in use. On MPS each network is compared with the CPU as it is
+    loaded; UserError where the device computes something else.
     """
 
     def __init__(self, config: RestoreConfig) -> None:
         self.separator_path = Path(config.separator).expanduser() if config.separator else SEPARATOR
         self.restorer_path = Path(config.restorer).expanduser() if config.restorer else RESTORER
         self.device = find_device(config.device)
+        self._diagnose_only = config.diagnose_only
 
     def check(self) -> None:
-        """Read both files once, load nothing. UserError where one is missing, damaged or of another kind.
+        """Read the files in use once, load nothing. UserError where one is missing, damaged or of another kind.
 
         `separator=htdemucs`, where no file is called so, means the released weights; they are fetched here.
         """
+        if not LISTENER.is_file():
+            raise UserError(f"{LISTENER} is missing, which diagnosis needs; install Resonate again.")
+        check_hash(LISTENER)
+        if self._diagnose_only:
+            return
         if str(self.separator_path) == RELEASED and not self.separator_path.exists():
             self.separator_path = fetch_released()
         self.separator_path = find_weights(self.separator_path)
@@ -72,30 +77,35 @@ class Models:
             check_hash(path)
 
     def load(self) -> None:
-        """Load both now: what is wrong with their numbers shows before any work. UserError as :meth:`check`."""
-        _ = self.separator, self.restorer
+        """Load both now, where they are in use: what is wrong with their numbers shows before any work. UserError as
+        :meth:`check`."""
+        if not self._diagnose_only:
+            _ = self.separator, self.restorer
 
     def weights(self) -> dict[str, dict[str, str]]:
-        """Path and SHA-256 of both files."""
-        return {
-            name: {"path": str(path), "sha256": sha256(path)}
-            for name, path in (("separator", self.separator_path), ("restorer", self.restorer_path))
-        }
+        """Path and SHA-256 of the files in use, by what they are weights of."""
+        paths = {"listener": LISTENER}
+        if not self._diagnose_only:
+            paths |= {"separator": self.separator_path, "restorer": self.restorer_path}
+        return {name: {"path": str(path), "sha256": sha256(path)} for name, path in paths.items()}
 
     @cached_property
     def separator(self) -> HTDemucs:
         """The separator, in eval mode."""
-        return self._compared(load_separator(self.separator_path, self.device))
+        model = load_separator(self.separator_path, self.device)
+        self._compare(model)
+        return model
 
     @cached_property
     def restorer(self) -> Restorer:
         """The restorer, in eval mode."""
-        return self._compared(load_restorer(self.restorer_path, self.device))
+        model = load_restorer(self.restorer_path, self.device)
+        self._compare(model)
+        return model
 
-    def _compared(self, model: Network) -> Network:
+    def _compare(self, model: HTDemucs | Restorer) -> None:
         if torch.device(self.device).type == "mps":
             check_device(model, self.device)
-        return model
 
 
 class Progress(Protocol):
@@ -218,8 +228,8 @@ class Stage(Protocol):
     """One step. `run` reads and adds tracks of `work` and returns its effect, JSON-able, for the report.
 
     A run that is stopped goes on from the last finished stage, so `settings` names all that shapes the stage's result,
-    and what it leaves for later stages lies in `work`. A class attribute `networks`, a tuple of "separator" and
-    "restorer", names the weights that it uses.
+    and what it leaves for later stages lies in `work`. A class attribute `networks`, a tuple, names the
+    files that it uses: weights, as :meth:`Models.weights` calls them, or "tonal_reference".
     """
 
     name: str

@@ -10,6 +10,7 @@ from resonate.data.examples import CachedCaptures, Example, FreshCaptures
 from resonate.data.excerpts import Excerpts
 from resonate.data.module import CaptureData, folders
 from resonate.errors import UserError
+from resonate.evaluate.separation import spread
 from resonate.training.config import TrainConfig
 
 
@@ -71,8 +72,7 @@ class CachedWhole(Dataset):
 
     def __init__(self, captures: CachedCaptures, length: int) -> None:
         self.captures, self.items = captures, captures.items
-        order = sorted(range(len(self.items)), key=lambda i: self.items[i][1]["severity"])
-        self.chosen = [order[i] for i in np.linspace(0, len(order) - 1, min(length, len(order))).round().astype(int)]
+        self.chosen = spread(sorted(range(len(self.items)), key=lambda i: self.items[i][1]["severity"]), length)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -108,7 +108,8 @@ class SeparatorData(CaptureData):
             return
         split = self.valid.excerpts.songs[0].split
         seconds = min(self.valid_seconds, max(song.duration for song in self.valid.excerpts.songs))
-        longer = Excerpts([(folder, 1.0) for folder in folders(self.config.music)], split, seconds)
+        longer = Excerpts([(folder, 1.0) for folder in folders(self.config.music)], split, seconds,
+                          licence=self.config.licence)
         if self.clean:
             self.train = CleanMixtures(self.train.excerpts, self.total, self.config.seed)
             self.valid = CleanMixtures(longer, count, self.config.seed + 1)

@@ -19,6 +19,7 @@ from resonate.audio import sha256
 from resonate.data.module import CaptureData, folders
 from resonate.data.music import scan_music
 from resonate.errors import UserError
+from resonate.evaluate.table import write_text
 from resonate.training.config import TrainConfig
 
 NAME = "record.json"
@@ -61,9 +62,7 @@ def data_hash(data: CaptureData) -> str:
 @rank_zero_only
 def write_record(record: dict[str, Any], output: Path) -> None:
     """``output``/record.json, in one step."""
-    temporary = output / f".{NAME}.part"
-    temporary.write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
-    os.replace(temporary, output / NAME)
+    write_text(output / NAME, json.dumps(record, indent=1, default=str))
 
 
 def check_same(record: dict[str, Any], output: Path) -> None:

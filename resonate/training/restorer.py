@@ -76,24 +76,26 @@ class RestorerTask(L.LightningModule):
         music = spectrum(batch["wet"].sum(1).mean(1))
         captured, reference = heard.abs(), clean.abs()
         inside = batch["in_band"][..., None]
-        full_db, extension_db, faithful_db = self.model.heads(
-            captured, batch["ltas_db"], batch["floor_db"], batch["in_band"])
+        heads = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"])
         with torch.autocast(captured.device.type, enabled=False):
             captured_db = DB * torch.log(captured + 1e-7)
-            full_db, faithful_db = full_db.float(), faithful_db.float()
-            output_db = (full_db + captured_db) * inside + extension_db.float() * (1 - inside)
-            losses = self.loss(output_db, reference)
-            full, faithful = torch.exp(full_db / DB) * inside, torch.exp(faithful_db / DB) * inside
+            full_db, extension_db, faithful_db = (head.float() for head in heads)
+
+            full = torch.exp(full_db / DB) * inside
+            losses = self.loss((full_db + captured_db) * inside + extension_db * (1 - inside), reference)
             losses["coherent_sdr"] = coherent_sdr(heard * full, clean).mean()
             losses["noise_gain"] = noise_gain(full, music.abs(), (heard - music).abs()).mean()
+
+            faithful = torch.exp(faithful_db / DB) * inside
             losses["faithful_log_spectrum"] = self.loss(faithful_db * inside + captured_db, reference)["log_spectrum"]
-            input_sdr, faithful_sdr = coherent_sdr(heard * inside, clean), coherent_sdr(heard * faithful, clean)
-            losses["input_sdr"], losses["faithful_sdr"] = input_sdr.mean(), faithful_sdr.mean()
-            harm = (input_sdr - faithful_sdr).clamp(min=0).mean()
+            before, after = coherent_sdr(heard * inside, clean), coherent_sdr(heard * faithful, clean)
+            losses["input_sdr"], losses["faithful_sdr"] = before.mean(), after.mean()
+            harm = (before - after).clamp(min=0).mean()
+
             losses["loss"] = (losses["loss"] - self.sdr_weight * losses["coherent_sdr"]
-                              - self.noise_weight * losses["noise_gain"] - faithful_sdr.mean() + harm
+                              - self.noise_weight * losses["noise_gain"] - losses["faithful_sdr"] + harm
                               + self.faithful_weight * losses["faithful_log_spectrum"])
-            return losses
+        return losses
 
     def training_step(self, batch: Example, index: int) -> Tensor:
         """Loss of one batch."""
@@ -135,5 +137,3 @@ class RestorerTask(L.LightningModule):
 def score(output: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """The measures logged in validation, of (2, samples) against the aligned reference."""
     return {"f_sdr": measures.f_sdr(output, reference), **measures.lsd_bands(output, reference)}
-
-

@@ -67,7 +67,7 @@ class SeparatorTask(L.LightningModule):
         self.loss = StemLoss(self.config.stft_weight)
         self.optimiser = optimiser
         self.max_steps = max_steps
-        self._scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self._scores: dict[str, list[float]] = defaultdict(list)
 
     def settings(self) -> dict[str, Any]:
         """Plain values that build the model again."""
@@ -129,17 +129,15 @@ class SeparatorTask(L.LightningModule):
         groups = [separation.severity_bin(float(batch["severity"][0])), ""] if "severity" in batch else [""]
         for prefix, estimates in (("", estimate.cpu().numpy()), ("input_", separation.as_input(capture))):
             for name, value in separation.score(estimates, wet, present).items():
+                stem, _, measure = name.partition("_")
                 for group in groups:
-                    self._scores[group][prefix + name].append(value)
+                    place = "/".join(part for part in ("valid", group, stem, prefix + measure) if part)
+                    self._scores[place].append(value)
 
     def on_validation_epoch_end(self) -> None:
         """Log each figure's mean, over all captures and over those of each severity."""
-        for group, figures in self._scores.items():
-            for name, values in figures.items():
-                prefix = "input_" if name.startswith("input_") else ""
-                stem, _, measure = name.removeprefix("input_").partition("_")
-                place = "/".join(part for part in ("valid", group, stem, prefix + measure) if part)
-                self.log(place, float(np.mean(values)))
+        for place, values in self._scores.items():
+            self.log(place, float(np.mean(values)))
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine decay."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -36,15 +35,6 @@ class Clipping:
     soft_share: float
     high: tuple[float, ...]
     low: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return {
-            "hard_share": round(self.hard_share, 7),
-            "soft_share": round(self.soft_share, 7),
-            "high": [round(v, 6) for v in self.high],
-            "low": [round(v, 6) for v in self.low],
-        }
 
 
 class ClippingMeter:

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 from resonate import RATE
 from resonate.degrade import agc
-from resonate.restore.diagnosis.levels import GROUP, HOP, Levels, measure_levels, running_mean
+from resonate.restore.diagnosis.levels import STEP, Levels, measure_levels, running_mean
 from resonate.restore.diagnosis.listener import HORIZON, WEIGHTS, Listener, features
 from resonate.restore.diagnosis.truth import Source, captures
 
 log = logging.getLogger(__name__)
 
-_STEP = HOP * GROUP
 #: Least and greatest SNR in dB that the network is asked to tell apart.
 SNR_RANGE = (-15.0, 30.0)
 
@@ -49,13 +48,13 @@ def gain_curves(capture: np.ndarray, count: int, rng: np.random.Generator) -> np
     flat."""
     total = torch.from_numpy(capture)
     rms = max(float(total.square().mean().sqrt()), 1e-6)
-    rows = -(-capture.shape[1] // _STEP)
+    rows = -(-capture.shape[1] // STEP)
     out = np.zeros((count, rows), dtype=np.float32)
     for curve in out[count // 4 :]:
         params = agc.sample(rng, float(rng.uniform()), 0.0)
         gain = agc.gain(total, params, rms * 10 ** (rng.normal(0, 3) / 20)).numpy()
-        padded = np.pad(gain, (0, rows * _STEP - len(gain)), mode="edge")
-        curve[:] = 10 * np.log10(np.square(padded.reshape(rows, _STEP)).mean(1))
+        padded = np.pad(gain, (0, rows * STEP - len(gain)), mode="edge")
+        curve[:] = 10 * np.log10(np.square(padded.reshape(rows, STEP)).mean(1))
     return out
 
 

@@ -11,8 +11,9 @@ from resonate import RATE
 
 #: Short-time spectrum: Hann window and hop in samples (60 frames a second), and frames per value (20 values a second).
 WINDOW, HOP, GROUP = 2048, 735, 3
-#: Values per second of :class:`Levels`.
-PER_SECOND = RATE // (HOP * GROUP)
+#: Samples from one value of :class:`Levels` to the next (50 ms), and values per second.
+STEP = HOP * GROUP
+PER_SECOND = RATE // STEP
 
 #: Centres in Hz of the half-octave bands.
 CENTRES = 63.0 * 2.0 ** (np.arange(17) / 2)
@@ -95,8 +96,8 @@ class LevelMeter:
 
     def finish(self) -> Levels:
         """All rows; the last is filled up with silence. At least one."""
-        wanted = -(-self._samples // (HOP * GROUP))
-        self._take(np.zeros(WINDOW + HOP * GROUP, dtype=np.float32))
+        wanted = -(-self._samples // STEP)
+        self._take(np.zeros(WINDOW + STEP, dtype=np.float32))
         band, flatness, loudest = (np.concatenate(column)[: max(wanted, 1)] for column in zip(*self._rows, strict=True))
         return Levels(band, flatness, loudest)
 

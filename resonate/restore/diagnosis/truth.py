@@ -14,9 +14,8 @@ from resonate import RATE, STEMS
 from resonate.data.music import Song, load_song, scan_music
 from resonate.degrade import Bank, CaptureChain, ChainConfig
 from resonate.errors import UserError
-from resonate.restore.diagnosis.levels import GROUP, HOP
+from resonate.restore.diagnosis.levels import STEP
 
-_STEP = HOP * GROUP
 REPO_BANK = Path(__file__).parents[2] / "bank"
 
 
@@ -110,7 +109,7 @@ def captures(
         keeps = rng.uniform() < agc_share
         without = {**params, "agc": {**params["agc"], "active": False}}
         made = chain.apply(stems, [params if keeps else without])
-        gain = np.zeros(-(-n // _STEP), dtype=np.float32)
+        gain = np.zeros(-(-n // STEP), dtype=np.float32)
         if keeps and params["agc"]["active"]:
             # Music, crowd and handling pass the same gain: their sum with and without it shows the curve.
             still = chain.apply(stems, [without])
@@ -134,6 +133,6 @@ def _tracked(made: Any) -> torch.Tensor:
 
 def _powers(x: torch.Tensor) -> np.ndarray:
     """Mean power of (1, 2, samples) per 50 ms, with a floor at -120 dB."""
-    rows = -(-x.shape[-1] // _STEP)
-    padded = torch.nn.functional.pad(x[0], (0, rows * _STEP - x.shape[-1]))
-    return padded.reshape(2, rows, _STEP).square().mean((0, 2)).numpy().astype(np.float64) + 1e-12
+    rows = -(-x.shape[-1] // STEP)
+    padded = torch.nn.functional.pad(x[0], (0, rows * STEP - x.shape[-1]))
+    return padded.reshape(2, rows, STEP).square().mean((0, 2)).numpy().astype(np.float64) + 1e-12

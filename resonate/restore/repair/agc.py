@@ -6,10 +6,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from resonate.models.stats import HOP
-from resonate.restore.diagnosis import levels
-
-#: Samples from one value of the listener to the next.
-_STEP = levels.HOP * levels.GROUP
+from resonate.restore.diagnosis.levels import STEP
 
 
 def inverse_gain_db(heard_db: np.ndarray, most_db: float) -> np.ndarray:
@@ -20,7 +17,7 @@ def inverse_gain_db(heard_db: np.ndarray, most_db: float) -> np.ndarray:
 
 def at_frames(gain_db: np.ndarray, first: int, count: int) -> np.ndarray:
     """(count, 1) float32 linear gains at the short-time spectrum's frames [first, first + count), from dB per 50 ms."""
-    middles = (np.arange(len(gain_db)) + 0.5) * _STEP
+    middles = (np.arange(len(gain_db)) + 0.5) * STEP
     values = np.interp(np.arange(first, first + count) * HOP, middles, gain_db)
     return (10 ** (values / 20)).astype(np.float32)[:, None]
 
