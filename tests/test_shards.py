@@ -47,6 +47,17 @@ def test_crops_are_a_pure_function_of_seed_and_index(folder):
     assert not all(same(other[i], again[i]) for i in range(3))
 
 
+def test_what_is_kept_in_memory_is_the_same_crop_with_its_stems_summed(folder):
+    read, kept = (CachedCaptures([folder], "train", 0.5, 9, seed=3, in_memory=kept) for kept in (False, True))
+    for index in range(9):
+        full, summed = read[index], kept[index]
+        assert summed["wet"].shape == (1, 2, 22050) and torch.equal(summed["present"], full["present"])
+        for key in ("wet", "dry"):
+            assert torch.allclose(summed[key][0], full[key].sum(0), atol=1e-4 * float(full[key].abs().max()) + 1e-6)
+        assert torch.allclose(summed["capture"], full["capture"], atol=1e-4)
+        assert torch.equal(summed["ltas_db"], full["ltas_db"])
+
+
 def test_an_example_is_its_rows_and_says_which_stems_are_known(folder):
     data = CachedCaptures([folder], "train", None)
     metas = shards.choose(folder, "train")

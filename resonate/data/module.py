@@ -41,6 +41,8 @@ class DataConfig:
         stems_only: leave finished mixes out of a cache.
         curriculum: examples, counted over all processes, during which the severity drawn grows from mild to full; 0 for
             none. Not with ``shards``.
+        in_memory: keep what is read from a cache in memory, with its stems summed: 0.6 MB per second of captures. For
+            the restorer, which hears mixes alone, on few cores.
         seed: of every draw.
     """
 
@@ -55,6 +57,7 @@ class DataConfig:
     valid_examples: int = 16
     stems_only: bool = False
     curriculum: int = 0
+    in_memory: bool = False
     seed: int = 1
 
 
@@ -113,7 +116,7 @@ class CaptureData(L.LightningDataModule):
             return
         if caches := folders(config.cache):
             self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only,
-                                        config.curriculum)
+                                        config.curriculum, config.in_memory)
             self.valid: Dataset = self._valid_cache(caches)
             return
         music = folders(config.music)

@@ -140,24 +140,52 @@ def coherent_sdr(output: Tensor, reference: Tensor) -> Tensor:
     return 10 * (torch.log10(explained + floor) - torch.log10((total - explained).clamp(min=0) + floor))
 
 
-def noise_gain(gain: Tensor, music: Tensor, noise: Tensor) -> Tensor:
-    """How far ``gain`` moves music over noise, dB: (batch,), mean over the captured bins weighted by the music's level.
+def crowd_attenuation(gain: Tensor, music: Tensor, noise: Tensor) -> Tensor:
+    """How many dB ``gain`` brings the noise further down under the music: (batch,).
 
-    Per bin, so that lifting or lowering whole bands (EQ) neither helps nor harms; bounded to 30 dB.
+    `noise_attenuation` of the evaluation in the STFT domain: per bin the output is fitted by least squares with one
+    complex factor for the music and one for the noise, which stand for filters shorter than the window, and the
+    energies of the two parts are compared over all bins. So it sees what the corrective EQ does to the balance, and a
+    gain that follows the music alone.
 
     Args:
-        gain: linear (batch, bins, frames), 0 where a bin does not count.
-        music, noise: magnitudes (batch, bins, frames) of what the input consists of.
+        gain: linear, real (batch, bins, frames), 0 where a bin or a frame does not count.
+        music, noise: complex STFTs (batch, bins, frames) of what the input consists of.
     """
-    def level(x: Tensor) -> Tensor:
-        return x.square().sum(2)
+    counts = (gain.detach() > 0).to(gain.dtype)
+    music, noise = music * counts, noise * counts
+    of_music, of_noise = music.abs().square().sum(2) + 1e-9, noise.abs().square().sum(2) + 1e-9
+    cross = (music * noise.conj()).sum(2)
+    output = gain * (music + noise)
+    on_music, on_noise = (output * music.conj()).sum(2), (output * noise.conj()).sum(2)
+    determinant = (of_music * of_noise - cross.abs().square()).clamp(min=1e-3 * of_music * of_noise)
+    # The two normal equations of output ~ a * music + b * noise, by Cramer's rule.
+    a = (on_music * of_noise - on_noise * cross.conj()) / determinant
+    b = (on_noise * of_music - on_music * cross) / determinant
 
-    floor = 1e-9 + 1e-3 * level(gain).detach() / gain.shape[2] * level(noise)
-    after = torch.log10((level(gain * music) + 1e-9) / (level(gain * noise) + floor))
-    before = torch.log10((level(music) + 1e-9) / (level(noise) + 1e-9))
-    weight = (level(music) * (gain.detach().amax(2) > 0)).sqrt()
-    weight = weight / (weight.sum(1, keepdim=True) + 1e-9)
-    return 10 * ((after - before) * weight).sum(1)
+    def ratio_db(a2: Tensor | float, b2: Tensor | float) -> Tensor:
+        total_music, total_noise = (a2 * of_music).sum(1), (b2 * of_noise).sum(1)
+        return 10 * torch.log10((total_noise + 1e-4 * total_music + 1e-9) / (total_music + 1e-9))
+
+    return ratio_db(1.0, 1.0) - ratio_db(a.abs().square(), b.abs().square())
+
+
+def gap_level(output: Tensor, reference: Tensor) -> Tensor:
+    """Level in dB of the frames without music under those with music, at least -50: mean over the examples that have
+    six or more of each, 0 where none has.
+
+    Args:
+        output, reference: magnitudes (batch, bins, frames); a frame of the reference 60 dB under its mean is a gap.
+    """
+    energy = reference.square().sum(1)
+    gap = (energy < 1e-6 * energy.mean(1, keepdim=True)).float()
+    music = (energy > 1e-3 * energy.mean(1, keepdim=True)).float()
+    counts = ((gap.sum(1) >= 6) & (music.sum(1) >= 6)).float()
+    level = output.square().sum(1)
+    in_gap = (level * gap).sum(1) / gap.sum(1).clamp(min=1)
+    in_music = (level * music).sum(1) / music.sum(1).clamp(min=1) + 1e-9
+    levels = 10 * torch.log10(in_gap / in_music + 1e-5)
+    return (levels * counts).sum() / counts.sum().clamp(min=1)
 
 
 def spectrum(x: Tensor) -> Tensor:

@@ -13,7 +13,14 @@ from resonate.data.examples import Example
 from resonate.evaluate import measures
 from resonate.models.restorer import DB, Restorer, RestorerConfig, apply_gain
 from resonate.models.stats import RecordingStats, bin_frequencies
-from resonate.training.losses import LogSpectrumLoss, coherent_sdr, magnitude, noise_gain, spectrum
+from resonate.training.losses import (
+    LogSpectrumLoss,
+    coherent_sdr,
+    crowd_attenuation,
+    gap_level,
+    magnitude,
+    spectrum,
+)
 from resonate.training.schedule import OptimiserConfig, build_optimiser
 
 
@@ -45,7 +52,8 @@ class RestorerTask(L.LightningModule):
         target_db: see :func:`target_spectrum`; None keeps what weights bring.
         sdr_weight: loss per dB of :func:`coherent_sdr` that the full gain loses. The log-spectral term alone lifts
             weak, noisy bands as readily as clean ones and so costs fidelity to the waveform.
-        noise_weight: loss per dB of :func:`noise_gain` that the full gain loses.
+        crowd_weight: loss per dB of :func:`crowd_attenuation` that either gain loses.
+        gap_weight: loss per dB of :func:`gap_level` under either gain.
         faithful_weight: of the log-spectral distance in the faithful gain's loss, whose main term is its coherent SDR
             (twice as heavy where it is worse than the input's; three times as heavy did not generalise).
     """
@@ -53,15 +61,16 @@ class RestorerTask(L.LightningModule):
     kind = "restorer"
 
     def __init__(self, model: RestorerConfig, optimiser: OptimiserConfig, max_steps: int,
-                 target_db: Tensor | None = None, sdr_weight: float = 0.5, noise_weight: float = 0.05,
-                 faithful_weight: float = 0.2) -> None:
+                 target_db: Tensor | None = None, sdr_weight: float = 0.5, crowd_weight: float = 0.3,
+                 gap_weight: float = 0.1, faithful_weight: float = 0.2) -> None:
         super().__init__()
         self.model = Restorer(model)
         if target_db is not None:
             self.model.target_db.copy_(target_db)
         self.loss = LogSpectrumLoss()
         self.sdr_weight = sdr_weight
-        self.noise_weight = noise_weight
+        self.crowd_weight = crowd_weight
+        self.gap_weight = gap_weight
         self.faithful_weight = faithful_weight
         self.optimiser = optimiser
         self.max_steps = max_steps
@@ -76,6 +85,8 @@ class RestorerTask(L.LightningModule):
         music = spectrum(batch["wet"].sum(1).mean(1))
         captured, reference = heard.abs(), clean.abs()
         inside = batch["in_band"][..., None]
+        energy = reference.square().sum(1, keepdim=True)
+        played = inside * (energy > 1e-3 * energy.mean(2, keepdim=True))
         heads = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"])
         with torch.autocast(captured.device.type, enabled=False):
             captured_db = DB * torch.log(captured + 1e-7)
@@ -84,17 +95,22 @@ class RestorerTask(L.LightningModule):
             full = torch.exp(full_db / DB) * inside
             losses = self.loss((full_db + captured_db) * inside + extension_db * (1 - inside), reference)
             losses["coherent_sdr"] = coherent_sdr(heard * full, clean).mean()
-            losses["noise_gain"] = noise_gain(full, music.abs(), (heard - music).abs()).mean()
+            losses["crowd"] = crowd_attenuation(full * played, music, heard - music).mean()
+            losses["gap"] = gap_level(full * captured, reference)
 
             faithful = torch.exp(faithful_db / DB) * inside
             losses["faithful_log_spectrum"] = self.loss(faithful_db * inside + captured_db, reference)["log_spectrum"]
             before, after = coherent_sdr(heard * inside, clean), coherent_sdr(heard * faithful, clean)
             losses["input_sdr"], losses["faithful_sdr"] = before.mean(), after.mean()
+            losses["faithful_crowd"] = crowd_attenuation(faithful * played, music, heard - music).mean()
+            losses["faithful_gap"] = gap_level(faithful * captured, reference)
             harm = (before - after).clamp(min=0).mean()
 
             losses["loss"] = (losses["loss"] - self.sdr_weight * losses["coherent_sdr"]
-                              - self.noise_weight * losses["noise_gain"] - losses["faithful_sdr"] + harm
-                              + self.faithful_weight * losses["faithful_log_spectrum"])
+                              - losses["faithful_sdr"] + harm
+                              + self.faithful_weight * losses["faithful_log_spectrum"]
+                              - self.crowd_weight * (losses["crowd"] + losses["faithful_crowd"])
+                              + self.gap_weight * (losses["gap"] + losses["faithful_gap"]))
         return losses
 
     def training_step(self, batch: Example, index: int) -> Tensor:
