@@ -23,6 +23,8 @@ _NOTES = (bin_frequencies() >= 110.0) & (bin_frequencies() <= 4200.0)
 #: dB by which a tone stands over the median of its surroundings.
 _TONE_DB = 12.0
 _AROUND = 12
+#: Bins that notes and their surroundings need: what lies above costs time and changes nothing.
+_LOOKED_AT = int(np.flatnonzero(_NOTES)[-1]) + 2 * _AROUND + 2
 #: Frames over which the gain of a recording may change (0.5 s).
 _SLOW = 43
 
@@ -128,8 +130,9 @@ def onset_agreement(output: ArrayLike, given: ArrayLike) -> float:
 
 
 def _standing_out(magnitude: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """(bins, frames) each, dB: the level, and by how much it lies over the median of the 12 bins either side."""
-    level = 10 * np.log10(_power(magnitude) + 1e-15)
+    """(bins, frames) each, dB: the level, and by how much it lies over the median of the 12 bins either side; of the
+    bins up to 4200 Hz and a little beyond."""
+    level = 10 * np.log10(_power(np.asarray(magnitude)[:_LOOKED_AT]) + 1e-15)
     padded = np.pad(level, ((_AROUND, _AROUND), (0, 0)), mode="reflect")
     around = np.median(np.stack([padded[k : k + len(level)] for k in range(0, 2 * _AROUND + 1, 3)]), axis=0)
     return level, level - around
@@ -138,9 +141,10 @@ def _standing_out(magnitude: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def tones(magnitude: ArrayLike) -> np.ndarray:
     """(bins, frames) bool: spectral peaks that stand 12 dB over the median of the 12 bins either side."""
     level, over = _standing_out(magnitude)
-    peak = np.zeros(level.shape, dtype=bool)
-    peak[1:-1] = (level[1:-1] >= level[:-2]) & (level[1:-1] >= level[2:])
-    return peak & _NOTES[:, None] & (over >= _TONE_DB)
+    peak = np.zeros(np.shape(magnitude), dtype=bool)
+    inner = (level[1:-1] >= level[:-2]) & (level[1:-1] >= level[2:]) & (over[1:-1] >= _TONE_DB)
+    peak[1 : len(level) - 1] = inner
+    return peak & _NOTES[:, None]
 
 
 def note_agreement(output: ArrayLike, given: ArrayLike) -> float:
@@ -154,7 +158,9 @@ def note_agreement(output: ArrayLike, given: ArrayLike) -> float:
     total = float(energy.sum())
     if total < _EPS:
         return 1.0
-    there = _standing_out(given)[1] >= 6.0
+    over = _standing_out(given)[1]
+    there = np.zeros(energy.shape, dtype=bool)
+    there[: len(over)] = over >= 6.0
     near = np.zeros_like(there)
     for f in (-1, 0, 1):
         rolled = np.roll(there, f, axis=0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -54,8 +55,7 @@ def read_config(arguments: Arguments) -> tuple[RestoreConfig, str]:
     """The checked settings and their YAML. UserError, in one sentence, for what Hydra or the checks refuse."""
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
-            plain = OmegaConf.to_container(compose("infer"), resolve=True)
-            _check_keys(arguments.overrides, plain)
+            _check_keys(arguments.overrides, _known())
             values = OmegaConf.to_container(compose("infer", overrides=arguments.overrides), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         first = str(error).strip().splitlines()[0]
@@ -66,18 +66,17 @@ def read_config(arguments: Arguments) -> tuple[RestoreConfig, str]:
     return config, OmegaConf.to_yaml(OmegaConf.create(values))
 
 
-def _check_keys(overrides: list[str], plain: dict[str, Any]) -> None:
-    known = [
-        "restore",
-        *(
-            f"{k}.{s}" if isinstance(v, dict) else k
-            for k, v in plain.items()
-            for s in (v if isinstance(v, dict) else [k])
-        ),
-    ]
+@cache
+def _known() -> tuple[str, ...]:
+    """Names of all settings. Within `initialize_config_dir`."""
+    groups = OmegaConf.to_container(compose("infer"), resolve=True)
+    names = [[f"{k}.{s}" for s in v] if isinstance(v, dict) else [k] for k, v in groups.items()]
+    return ("restore", *itertools.chain.from_iterable(names))
+
+
+def _check_keys(overrides: list[str], known: Sequence[str]) -> None:
     for word in overrides:
-        key = word.split("=", 1)[0]
-        if key not in known:
+        if word.split("=", 1)[0] not in known:
             raise UserError(
                 f"{word}: there is no such setting and no file of that name; the settings are {', '.join(known)}."
             )
