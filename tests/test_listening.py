@@ -6,20 +6,24 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import shown, until
 from rich.console import Console
 from scipy import signal
 
 from resonate import audio
 from resonate.errors import UserError
 from resonate.evaluate import listening
-from resonate.evaluate.answers import FORMAT, VERSIONS
+from resonate.evaluate.answers import FORMAT
 from resonate.evaluate.answers import read as read_answers
+from resonate.evaluate.listening_material import run_labels
 from resonate.restore.loudness import LoudnessMeter
 
 RATE, SECONDS = 44100, 5.0
+VERSIONS = ("reference", "restored", "revealed", "input", "anchor")
 NASTY = '</script><script>alert(1)</script> @DATA@ & "go" é 🎸.m4a'
 
 
@@ -151,12 +155,13 @@ def test_names_are_text_and_the_page_refers_to_nothing(built):
 def test_runs_of_one_recording_get_their_own_names(built, tmp_path):
     for name in ("gentle", "strong"):
         shutil.copytree(built[0], tmp_path / name)
-    labels = listening._labels([tmp_path / "gentle", tmp_path / "strong"])
+    labels = run_labels([tmp_path / "gentle", tmp_path / "strong"])
     assert labels == [f"{NASTY} (gentle)", f"{NASTY} (strong)"]
 
 
 def answers(right: int, total: int, scores=(), run="show", listener="") -> dict:
-    abx = [{"run": run, "x": "input", "answer": "input" if n < right else "restored"} for n in range(total)]
+    pair = {"run": run, "a": "restored", "b": "input"}
+    abx = [{**pair, "x": "input", "answer": "input" if n < right else "restored"} for n in range(total)]
     rated = [{"run": run, "scores": score} for score in scores]
     return {"format": FORMAT, "listener": listener, "abx": abx, "mushra": rated}
 
@@ -217,7 +222,10 @@ def test_runs_are_told_apart_and_added_up_and_markup_in_a_name_is_text(tmp_path)
         json.dumps(answers(0, 0, [{"input": 101}])),
         json.dumps(answers(0, 0, [{"input": float("nan")}])),
         json.dumps(answers(0, 0, [{"input": True}])),
-        json.dumps(answers(0, 0, [{"other": 1}])),
+        json.dumps(answers(0, 0, [{"": 1}])),
+        json.dumps(answers(0, 0, [{"x" * 201: 1}])),
+        json.dumps(answers(1, 1)).replace('"x": "input"', '"x": "anchor"'),
+        json.dumps(answers(1, 1)).replace('"a": "restored"', '"a": "input"'),
         json.dumps(answers(0, 0, [{}])),
         json.dumps(answers(1, 1)).replace('"input"', '["input"]'),
         json.dumps(answers(1, 1)).replace('"show"', "7"),
@@ -258,6 +266,7 @@ def test_a_test_that_cannot_be_built_is_refused_and_leaves_nothing(built, tmp_pa
         ([str(run), "-o", out, "--seconds", "nan"], "take 0 to 200"),
         ([str(run), "-o", out, "--excerpts", "0"], "take 0 to 200"),
         ([str(run), "-o", out, "--seed", "-1"], "negative"),
+        ([str(run), "-o", out, "--recordings", "0"], "1 to 50 recordings"),
         ([str(run), "-o", out, "--seconds", "2", "--reference", str(short)], "cut the reference"),
         ([str(run), "-o", out, "--seconds", "2", "--reference", "none.wav"], "none.wav"),
         ([str(run), "-o", out, "--reference", str(reference), "--reference", str(reference)], "one for each"),
@@ -273,21 +282,52 @@ LOADED = "() => document.getElementById('note').textContent.startsWith('Hear')"
 ONLY = "n => window.gains.every((g, i) => Math.abs(g.gain.value - (i === n ? 1 : 0)) < 0.05)"
 
 
-def until(page, condition, argument=None):
-    """Waits for `condition`; playwright's own waiting needs an eval that the page forbids."""
-    for _ in range(400):
-        if page.evaluate(condition, argument):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
+def evaluation(tmp_path, **changes) -> Path:
+    """The JSON of an evaluation of two pairs that need no network to restore."""
+    for n, name in enumerate(("one", NASTY.replace("/", "_").removesuffix(".m4a"))):
+        for folder, samples in (("captures", noise(n, 0.1, 3000.0)), ("references", noise(n, 0.1))):
+            (tmp_path / "pairs" / folder).mkdir(parents=True, exist_ok=True)
+            audio.write(tmp_path / "pairs" / folder / f"{name}.wav", samples, RATE)
+    settings = {"suite": "folder", "pairs": str(tmp_path / "pairs"), "systems": ["EQ", "low-pass"], "gone": 1,
+                "system": {"command": "touch {input} {output}", "name": "command", "timeout": 1.0}}  # fmt: skip
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps({"settings": settings, "focus": "EQ", **changes}), "utf-8")
+    return path
+
+
+def test_a_test_is_built_from_an_evaluation(tmp_path):
+    source = evaluation(tmp_path)
+    path = listening.build([source], tmp_path / "a", trials=2, excerpts=1, seconds=2.0)
+    data = data_of(path)
+    names = [clip["version"] for clip in data["clips"]]
+    assert sorted(names) == sorted(2 * ["input", "EQ", "reference", "anchor"])
+    assert len({page["run"] for page in data["pages"]}) == 2 and len(data["pages"]) == 6
+    abx = [page for page in data["pages"] if page["kind"] == "abx"]
+    assert all({names[page["a"]], names[page["b"]]} == {"input", "EQ"} for page in abx)
+    both = listening.build([source], tmp_path / "b", trials=0, excerpts=1, seconds=2.0, recordings=1,
+                           systems=["low-pass", "EQ"])  # fmt: skip
+    assert {clip["version"] for clip in data_of(both)["clips"]} == {"input", "low-pass", "EQ", "reference", "anchor"}
+
+
+def test_an_evaluation_that_cannot_be_heard_is_refused(tmp_path, capsys):
+    good, out = evaluation(tmp_path), str(tmp_path / "out")
+    (tmp_path / "bad.json").write_text("{}")
+    for words, says in (
+        ([str(tmp_path / "bad.json")], "no JSON of an evaluation"),
+        ([str(good), "--systems", "nonesuch"], "no system 'nonesuch'"),
+        ([str(good), "--systems", "reference"], "beside the recording"),
+        ([str(good), "--systems", "command"], "command"),  # what a file names is never run
+        ([str(good), "--seconds", "6"], "less than an excerpt"),
+        ([str(good), "--systems", "oracle noise mask", "--seconds", "2"], "cannot run"),
+    ):
+        assert listening.main(["build", *words, "-o", out]) == 2, words
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1, (words, said)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path, capsys):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no chromium to open the page with")
+def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path):
     run, reference = make_run(tmp_path / "show")
     path = listening.build([run], tmp_path / "test", [reference], seed=5, trials=2, excerpts=1, seconds=2.0)
     data = data_of(path)
@@ -307,18 +347,7 @@ def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path, capsys):
         return made;
       };
     """
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        asked, errors, dialogs = [], [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        page.add_init_script(spy)
-        page.goto(path.as_uri())
+    with shown(path, width=390, height=800, before=spy) as page:
         page.fill("#listener", "a b 1")  # keys typed into the name are no commands
         assert page.input_value("#listener") == "a b 1" and page.is_visible("#intro")
         page.click("#start")
@@ -362,9 +391,6 @@ def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path, capsys):
         with page.expect_download() as download:
             page.click("#save")
         download.value.save_as(tmp_path / "answers.json")
-        browser.close()
-    assert asked[0] == path.as_uri() and all(url == asked[0] or url.startswith("blob:") for url in asked)
-    assert not errors and not dialogs
     (given,) = read_answers([tmp_path / "answers.json"])
     assert given["listener"] == "a b 1" and given["mushra"][0]["scores"] == worth
     text = printed([tmp_path / "answers.json"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from scipy import stats
 from resonate.errors import UserError
 from resonate.evaluate import bootstrap
 
-FORMAT = "resonate-listening-1"
-#: What ABX compares; all of VERSIONS are rated.
-PAIR = ("input", "restored")
-VERSIONS = ("reference", "restored", "revealed", "input", "anchor")
+FORMAT = "resonate-listening-2"
+#: A version's name, chosen by whoever built the test, is at most so long.
+LONGEST_NAME = 200
 #: BS.1534-3 leaves out listeners who rate the hidden reference below SURE more often than MISSED of the time.
 SURE, MISSED = 90.0, 0.15
 RESAMPLES = 10_000
@@ -58,12 +57,24 @@ def _are_sound(answers: Any) -> bool:
     if not all(isinstance(entry, dict) and isinstance(entry.get("run"), str) for entry in abx + rated):
         return False
     given = [entry.get("scores") for entry in rated]
-    if not all(isinstance(scores, dict) and scores and {*scores} <= {*VERSIONS} for scores in given):
+    if not all(isinstance(scores, dict) and scores and all(map(_is_name, scores)) for scores in given):
         return False
+    pairs = [(entry.get("a"), entry.get("b")) for entry in abx]
+    named = all(_is_name(a) and _is_name(b) and a != b for a, b in pairs)
     # lists may stand where a name is due: tuples compare by equality, not by hash
-    named = all(entry.get("x") in PAIR and entry.get("answer") in PAIR for entry in abx)
+    told = all(entry.get("x") in pair and entry.get("answer") in pair for entry, pair in zip(abx, pairs, strict=True))
     values = [score for scores in given for score in scores.values()]
-    return named and all(type(value) in (int, float) and 0 <= value <= 100 for value in values)  # no bool
+    return named and told and all(type(value) in (int, float) and 0 <= value <= 100 for value in values)  # no bool
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Names of versions for a table: the reference first, what was restored as it came, recording and anchor last."""
+    rank = {"reference": 0, "input": 2, "anchor": 3}
+    return sorted(dict.fromkeys(names), key=lambda name: rank.get(name, 1))
 
 
 def _shown(text: str) -> Text:
@@ -72,29 +83,34 @@ def _shown(text: str) -> Text:
 
 
 def abx_table(answers: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Right answers per run and together: Clopper-Pearson 95 % interval of their share, and the probability that
-    guessing gives as many or more (one-sided exact binomial test). None without ABX answers."""
-    hits: dict[str, list[bool]] = defaultdict(list)
+    """Right answers per recording and pair, and together: Clopper-Pearson 95 % interval of their share, and the
+    probability that guessing gives as many or more (one-sided exact binomial test). None without ABX answers."""
+    hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for listener in answers:
         for trial in listener["abx"]:
-            hits[trial["run"]].append(trial["x"] == trial["answer"])
+            pair = " / ".join(sorted((trial["a"], trial["b"]), key=lambda name: (name != "input", name)))
+            hits[trial["run"], pair].append(trial["x"] == trial["answer"])
     if not hits:
         return None
-    built = Table(title="ABX: recording against restored", title_justify="left")
-    for head in ("run", "correct/total", "share (95 % interval)", "p (guessing)"):
+    built = Table(title="ABX: can the two be told apart?", title_justify="left")
+    for head in ("recording", "compared", "correct/total", "share (95 % interval)", "p (guessing)"):
         built.add_column(head)
-    rows = [*hits.items()] + ([("all", [hit for run in hits.values() for hit in run])] if len(hits) > 1 else [])
-    for run, right in rows:
+    rows = list(hits.items())
+    for pair in dict.fromkeys(pair for _, pair in hits):
+        of_pair = [right for (_, other), right in hits.items() if other == pair]
+        if len(of_pair) > 1:
+            rows.append((("all", pair), [hit for right in of_pair for hit in right]))
+    for (run, pair), right in rows:
         test = stats.binomtest(sum(right), len(right), 0.5, alternative="greater")
         # the interval of a one-sided test has one side
         low, high = stats.binomtest(sum(right), len(right)).proportion_ci(0.95, method="exact")
         share = f"{100 * test.statistic:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-        built.add_row(_shown(run), f"{sum(right)}/{len(right)}", share, f"{test.pvalue:.2g}")
+        built.add_row(_shown(run), _shown(pair), f"{sum(right)}/{len(right)}", share, f"{test.pvalue:.2g}")
     return built
 
 
 def mushra_table(answers: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Mean scores, 0 to 100, per run and version and together, with 95 % bootstrap intervals: listeners are drawn
+    """Mean scores, 0 to 100, per recording and version and together, with 95 % bootstrap intervals: listeners are drawn
     where there are enough (`bootstrap.LEAST_SONGS`), else ratings. None without scores."""
     scores: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for number, listener in enumerate(answers):
@@ -104,19 +120,20 @@ def mushra_table(answers: Sequence[Mapping[str, Any]]) -> Table | None:
     if not scores:
         return None
     runs = list(dict.fromkeys(run for run, _ in scores))
-    rows = [(run, version, scores[run, version]) for run in runs for version in VERSIONS if (run, version) in scores]
+    versions = _ordered(version for _, version in scores)
+    rows = [(run, version, scores[run, version]) for run in runs for version in versions if (run, version) in scores]
     if len(runs) > 1:
-        for version in VERSIONS:
+        for version in versions:
             both = [item for run in runs for item in scores.get((run, version), [])]
             rows += [("all", version, both)] if both else []
     built = Table(title="MUSHRA: 0 bad to 100 excellent", title_justify="left")
-    for head in ("run", "version", "mean (95 % interval)", "ratings"):
+    for head in ("recording", "version", "mean (95 % interval)", "ratings"):
         built.add_column(head)
     for run, version, given in rows:
         values, listeners = zip(*given, strict=True)
         found = bootstrap.interval(values, listeners, RESAMPLES)
         within = f" ({found[0]:.1f} to {found[1]:.1f})" if found else " (one rating: no interval)"
-        built.add_row(_shown(run), version, f"{np.mean(values):.1f}{within}", str(len(values)))
+        built.add_row(_shown(run), _shown(version), f"{np.mean(values):.1f}{within}", str(len(values)))
     return built
 
 

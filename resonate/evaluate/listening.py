@@ -1,10 +1,11 @@
 """`python -m resonate.evaluate.listening`: a blind listening test of restorations, and what came of it.
 
-  build RUN_FOLDER... -o FOLDER     FOLDER/listening.html, one file that works without network
-  results FILE.json...              the saved answers of one or more listeners as tables
+  build RUN_FOLDER... -o FOLDER         FOLDER/listening.html, one file that works without network
+  build EVALUATION.json -o FOLDER       the same of recordings and systems that python -m resonate.evaluate scored
+  results FILE.json...                  the saved answers of one or more listeners as tables
 
 `build` asks by ABX whether the restored sound can be told from the recording (Clark 1982), and by a page after ITU-R
-BS.1534-3 (MUSHRA) how good recording, revealed, restored, a low-passed anchor and, if given, a hidden reference sound.
+BS.1534-3 (MUSHRA) how good recording, restorations, a low-passed anchor and, if there is one, a hidden reference sound.
 All versions of an excerpt are equally loud (ITU-R BS.1770-4) and in step.
 """
 
@@ -19,26 +20,29 @@ import math
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from scipy import signal
 
-from resonate import audio
+from resonate import RATE, audio
 from resonate.errors import UserError
-from resonate.evaluate import alignment, answers, table
-from resonate.evaluate.answers import FORMAT, PAIR, VERSIONS
+from resonate.evaluate import answers, table
+from resonate.evaluate.answers import FORMAT
+from resonate.evaluate.listening_material import (
+    RECORDINGS,
+    Material,
+    is_evaluation,
+    of_evaluation,
+    of_run,
+    run_labels,
+)
 from resonate.report import embed
 from resonate.report.previews import loudness
-from resonate.report.sounds import Sound, collect
 
-#: The low-range anchor of BS.1534-3.
-ANCHOR_HZ = 3500.0
-RATE = 44100
 BIT_RATE = 256_000
 #: Excerpts are as loud as this, or softer where a peak would exceed PEAK (before the codec, which may add to it).
 TARGET_LUFS, PEAK = -20.0, 0.7
@@ -50,28 +54,30 @@ log = logging.getLogger(__name__)
 
 
 def build(
-    runs: Sequence[Path], out: Path, references: Sequence[Path] = (), *, seed: int = 0, trials: int = 12,
-    excerpts: int = 2, seconds: float = 8.0,
+    sources: Sequence[Path], out: Path, references: Sequence[Path] = (), *, seed: int = 0, trials: int = 12,
+    excerpts: int = 2, seconds: float = 8.0, systems: Sequence[str] = (), recordings: int = RECORDINGS,
 ) -> Path:  # fmt: skip
-    """Write out/listening.html from result folders of infer.py; returns its path.
+    """Write out/listening.html from result folders of infer.py, or the JSON of evaluations; returns its path.
 
-    Per run: `trials` ABX pages, and one page to rate for each of `excerpts` stretches of `seconds` s, the middles of
-    equal parts of the recording. `references`: none, or one recording of the true sound per run, as long as the run
-    and at most 0.1 s off. The same seed gives the same page. Raises UserError, before anything is written.
+    Per recording: `trials` ABX pages, and one page to rate for each of `excerpts` stretches of `seconds` s, the middles
+    of equal parts of the recording. `references`: none, or one recording of the true sound per result folder, as long
+    as it and at most 0.1 s off. Of an evaluation `recordings` are taken, and `systems` (its own, where none is named)
+    are heard. The same seed gives the same page. Raises UserError, before anything is written.
     """
-    _check(runs, references, trials, excerpts, seconds)
+    _check(sources, references, trials, excerpts, seconds, recordings)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is no folder; choose another place.")
     rng = np.random.default_rng(seed)
     clips: list[dict[str, str]] = []
     abx: list[dict[str, Any]] = []
     rated: list[dict[str, Any]] = []
-    labels = _labels(runs)
-    for run, label, reference in zip(runs, labels, [*references] or [None] * len(runs), strict=True):
+    labels: list[str] = []
+    for found in _materials(sources, references, systems, recordings, excerpts, seconds):
+        labels.append(f"{found.label} [{len(labels) + 1}]" if found.label in labels else found.label)
         groups = []
-        for start, versions in _excerpts(run, reference, excerpts, seconds):
+        for start, versions in found.excerpts:
             numbers = {}
-            for name, sound in _matched(versions, f"{run} from {start:.1f} s on").items():
+            for name, sound in _matched(versions, f"{labels[-1]} from {start:.1f} s on").items():
                 numbers[name] = len(clips)
                 clips.append({"version": name, "sound": base64.b64encode(sound).decode("ascii")})
             groups.append((start, numbers))
@@ -79,14 +85,14 @@ def build(
             start, numbers = groups[trial % len(groups)]
             first = int(rng.integers(2))
             # Each X is drawn for itself: only then are the right answers of a guesser binomial with p = 1/2.
-            about = {"kind": "abx", "run": label, "at": start}
-            a, b, x = (numbers[PAIR[n]] for n in (first, 1 - first, rng.integers(2)))
+            about = {"kind": "abx", "run": labels[-1], "at": start}
+            a, b, x = (numbers[found.pair[n]] for n in (first, 1 - first, rng.integers(2)))
             abx.append({**about, "a": a, "b": b, "x": x})
         for start, numbers in groups:
             order = rng.permutation(list(numbers.values())).tolist()
-            about = {"kind": "mushra", "run": label, "at": start}
+            about = {"kind": "mushra", "run": labels[-1], "at": start}
             rated.append({**about, "clips": order, "reference": numbers.get("reference")})
-        log.info("%s: %d excerpts", run, len(groups))
+        log.info("%s: %d excerpts", labels[-1], len(groups))
     pages = [part[n] for part in (abx, rated) for n in rng.permutation(len(part))]
     digest = hashlib.sha256(json.dumps([pages, clips]).encode()).hexdigest()[:12]
     data = {"format": FORMAT, "test": digest, "seed": seed, "pages": pages, "clips": clips}
@@ -95,100 +101,33 @@ def build(
     return path
 
 
-def _check(runs: Sequence[Path], references: Sequence[Path], trials: int, excerpts: int, seconds: float) -> None:
-    if not 0 <= trials <= 200 or not 1 <= excerpts <= 20 or not 2.0 <= seconds <= 30.0:
+def _materials(
+    sources: Sequence[Path], references: Sequence[Path], systems: Sequence[str], recordings: int, excerpts: int,
+    seconds: float,
+) -> Iterator[Material]:  # fmt: skip
+    runs = [source for source in sources if not is_evaluation(source)]
+    named = iter(zip(run_labels(runs), [*references] or [None] * len(runs), strict=True))
+    for source in sources:
+        if is_evaluation(source):
+            yield from of_evaluation(source, systems, recordings, excerpts, seconds)
+        else:
+            label, reference = next(named)
+            yield of_run(source, label, reference, excerpts, seconds)
+
+
+def _check(
+    sources: Sequence[Path], references: Sequence[Path], trials: int, excerpts: int, seconds: float, recordings: int
+) -> None:
+    if not 0 <= trials <= 200 or not 1 <= excerpts <= 20 or not 2.0 <= seconds <= 30.0 or not 1 <= recordings <= 50:
         raise UserError(
-            f"trials={trials}, excerpts={excerpts} and seconds={seconds} are too few or too many for a listener; "
-            "take 0 to 200 trials, 1 to 20 excerpts and 2 to 30 seconds."
+            f"trials={trials}, excerpts={excerpts}, seconds={seconds} and recordings={recordings} are too few or too "
+            "many for a listener; take 0 to 200 trials, 1 to 20 excerpts, 2 to 30 seconds and 1 to 50 recordings."
         )
-    if len({run.resolve() for run in runs}) < len(runs):
-        raise UserError("The same result folder is given twice; give each once.")
-    if references and len(references) != len(runs):
-        raise UserError(f"{len(runs)} result folders but {len(references)} references; give one for each, in order.")
-
-
-def _report(run: Path) -> dict[str, Any]:
-    """What report.json of a run holds; {} where there is none."""
-    path = run / "report.json"
-    if not path.is_file():
-        return {}
-    try:
-        report = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON; restore the recording again.") from error
-    if not isinstance(report, dict) or not all(isinstance(report.get(key, {}), dict) for key in ("input", "settings")):
-        raise UserError(f"{path} is no report of infer.py; restore the recording again.")
-    return report
-
-
-def _labels(runs: Sequence[Path]) -> list[str]:
-    """A name to show per run: its recording's, and its folder's where the recordings are called alike."""
-    folders = [run.resolve().name for run in runs]
-    reports = [_report(run).get("input", {}) for run in runs]
-    names = [str(report.get("name") or folder) for report, folder in zip(reports, folders, strict=True)]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({folder})" for name, folder in zip(names, folders, strict=True)]
-    return [f"{name} [{n + 1}]" if names.count(name) > 1 else name for n, name in enumerate(names)]
-
-
-def _seconds(path: Path) -> float:
-    source = audio.probe(path)
-    return source.expected / source.rate
-
-
-def _read(sound: Sound, start: float, seconds: float) -> np.ndarray:
-    return audio.resample(*sound.read(start, seconds), RATE)
-
-
-def _excerpts(
-    run: Path, reference: Path | None, count: int, seconds: float
-) -> list[tuple[float, dict[str, np.ndarray]]]:
-    """Per excerpt its start in s and (2, time) float32 at RATE by version, all of one length."""
-    sounds = collect(run, _report(run))
-    missing = [name for name in ("input", "revealed", "restored") if name not in sounds]
-    if missing:
-        raise UserError(f"{run} lacks {' and '.join(missing)}; restore with the ledger, which a listening test needs.")
-    whole = _seconds(run / "master.wav")
-    if whole < seconds:
-        raise UserError(f"{run} holds {whole:.1f} s, less than an excerpt of {seconds:g} s; take shorter excerpts.")
-    truth = None
-    if reference is not None:
-        truth = Sound("reference", "", "", (reference,))
-        if abs(_seconds(reference) - whole) > 0.5:
-            raise UserError(
-                f"{reference} lasts {_seconds(reference):.1f} s and {run} {whole:.1f} s; "
-                "cut the reference to the restored recording."
-            )
-    found = []
-    for n in range(count):
-        start = round(min(max(0.0, (n + 0.5) * whole / count - seconds / 2), whole - seconds), 3)
-        versions = {name: _read(sounds[name], start, seconds) for name in ("restored", "revealed", "input")}
-        if truth is not None:
-            versions["reference"] = _in_step(truth, start, seconds, versions["restored"])
-        versions["anchor"] = _low_passed(versions["input" if truth is None else "reference"])
-        length = min(samples.shape[1] for samples in versions.values())
-        if length < (seconds - 0.1) * RATE:
-            raise UserError(f"A version of {run} ends before the others; restore the recording again.")
-        found.append((start, {name: versions[name][:, :length] for name in VERSIONS if name in versions}))
-    return found
-
-
-def _in_step(truth: Sound, start: float, seconds: float, beside: np.ndarray) -> np.ndarray:
-    """The reference's stretch that lies under `beside`, (2, time), at most MAX_LAG_SECONDS away from `start`."""
-    reach = alignment.MAX_LAG_SECONDS
-    begin = max(0.0, start - reach)
-    around = _read(truth, begin, seconds + 2 * reach)
-    at = round((start - begin) * RATE)
-    # positive: the restored sound comes later than the reference, whose stretch then begins earlier
-    at -= alignment.find_lag(beside, around[:, at : at + beside.shape[1]], RATE)
-    length = beside.shape[1]
-    padded = np.pad(around, ((0, 0), (max(0, -at), max(0, at + length - around.shape[1]))))
-    return padded[:, max(0, at) : max(0, at) + length]
-
-
-def _low_passed(samples: np.ndarray) -> np.ndarray:
-    sections = signal.butter(10, ANCHOR_HZ, fs=RATE, output="sos")
-    return signal.sosfiltfilt(sections, samples, axis=-1).astype(np.float32)
+    if len({source.resolve() for source in sources}) < len(sources):
+        raise UserError("The same result is given twice; give each once.")
+    runs = sum(not is_evaluation(source) for source in sources)
+    if references and len(references) != runs:
+        raise UserError(f"{runs} result folders but {len(references)} references; give one for each, in order.")
 
 
 def _matched(versions: Mapping[str, np.ndarray], where: str) -> dict[str, bytes]:
@@ -229,14 +168,18 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("build", help="make the page", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    make.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="result folder of infer.py")
+    make.add_argument("sources", nargs="+", type=Path, metavar="SOURCE",
+                      help="result folder of infer.py, or the JSON of an evaluation")  # fmt: skip
     make.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where listening.html goes")
     make.add_argument("--reference", action="append", default=[], type=Path, metavar="FILE",
                       help="the true sound of a run, in step with it; once per run, in order")  # fmt: skip
     make.add_argument("--seed", type=int, default=0, help="of the random order")
-    make.add_argument("--trials", type=int, default=12, help="ABX pages per run")
-    make.add_argument("--excerpts", type=int, default=2, help="excerpts per run, each rated on one page")
+    make.add_argument("--trials", type=int, default=12, help="ABX pages per recording")
+    make.add_argument("--excerpts", type=int, default=2, help="excerpts per recording, each rated on one page")
     make.add_argument("--seconds", type=float, default=8.0, help="length of an excerpt")
+    make.add_argument("--systems", default="", metavar="NAME,NAME", help="of an evaluation: what is heard beside the "
+                      "recording (default: the system that it is about)")  # fmt: skip
+    make.add_argument("--recordings", type=int, default=RECORDINGS, help="of an evaluation: how many are heard")
     show = commands.add_parser("results", help="print what came of it")
     show.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="answers that the page saved")
     given = parser.parse_args(arguments)
@@ -249,8 +192,10 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         else:
             if given.seed < 0:
                 raise UserError(f"seed={given.seed} is negative; take 0 or more.")
-            path = build(given.runs, given.out, given.reference, seed=given.seed, trials=given.trials,
-                         excerpts=given.excerpts, seconds=given.seconds)  # fmt: skip
+            systems = [name.strip() for name in given.systems.split(",") if name.strip()]
+            path = build(given.sources, given.out, given.reference, seed=given.seed, trials=given.trials,
+                         excerpts=given.excerpts, seconds=given.seconds, systems=systems,
+                         recordings=given.recordings)  # fmt: skip
             console.print(f"  {path}: open it in a browser", highlight=False, markup=False, soft_wrap=True)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 from scipy import fft
+from scipy.ndimage import median_filter, uniform_filter1d
 
-LOW_HZ, HIGH_HZ = 30.0, 20000.0
+LOW_HZ, HIGH_HZ = 30.0, 22050.0
 BANDS, COLUMNS = 240, 1000
 FRAME = 4096
 #: Powers below this (-160 dB) count as nothing.
@@ -17,6 +18,10 @@ NOTHING = 1e-16
 #: Pictures show this much level, with marks at these frequencies.
 RANGE_DB = 70.0
 TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10000)
+#: Bandwidth over time: bands of four (a sixth of an octave), levels over so many seconds; a band is there where it
+#: stands so far over its quiet moments (their 10th percentile) and is not this far under the loudest.
+_WIDE, _SECONDS = 4, 0.4
+_STANDS_OUT_DB, _DEEPEST_DB = 6.0, 72.0
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,42 @@ def analyse(blocks: Iterable[np.ndarray], rate: int, seconds: float) -> Spectra:
             take(rest)
     seen = np.maximum(count, 1.0)
     return Spectra((power / seen[:, None]).T, level / seen, seconds)
+
+
+def upper_edge(spectra: Spectra) -> np.ndarray:
+    """(columns,) the highest frequency in Hz that stands out of the noise at each time; NaN where none does.
+
+    As for the captured band of a recording, a band counts where its level moves over its own floor, together with a
+    neighbour; a share of the energy (roll-off) would mistake bass-heavy music for a narrow band.
+    """
+    bands, columns = BANDS // _WIDE, spectra.power.shape[1]
+    per_second = columns / max(spectra.seconds, 1e-9)
+    power = uniform_filter1d(
+        spectra.power.reshape(bands, _WIDE, columns).mean(axis=1), max(1, round(_SECONDS * per_second)), mode="nearest"
+    )
+    db = 10.0 * np.log10(np.maximum(power, NOTHING))
+    floor = np.percentile(db, 10, axis=1, keepdims=True)
+    there = (db - floor >= _STANDS_OUT_DB) & (db >= db.max() - _DEEPEST_DB)
+    beside = np.zeros_like(there)
+    beside[1:] |= there[:-1]
+    beside[:-1] |= there[1:]
+    there &= beside
+    highest = bands - 1 - there[::-1].argmax(axis=0)
+    edges = band_hz()[_WIDE * (highest + 1)]
+    edges = median_filter(edges, max(1, round(per_second)) | 1, mode="nearest")
+    return np.where(there.any(axis=0), edges, np.nan)
+
+
+def usual_gain(given: Spectra, revealed: Spectra) -> float:
+    """The median over time and pitch of what `revealed` has over the recording, as a power ratio, where the recording
+    is within RANGE_DB of its loudest; 1 where there is nothing to compare."""
+    there = given.power > given.power.max() * 10.0 ** (-RANGE_DB / 10.0)
+    ratio = revealed.power[there] / np.maximum(given.power[there], NOTHING)
+    usual = float(np.median(ratio)) if there.any() else 0.0
+    return usual if usual > 0.0 else 1.0
+
+
+def attenuated(given: Spectra, revealed: Spectra) -> np.ndarray:
+    """(BANDS, columns) power that `revealed` lacks against the recording at its usual gain: what was turned down more
+    than the rest; 0 where it was raised."""
+    return np.maximum(usual_gain(given, revealed) * given.power - revealed.power, 0.0)

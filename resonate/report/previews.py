@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from resonate.restore.loudness import LoudnessMeter
 
 log = logging.getLogger(__name__)
 
-#: Recordings up to this long are previewed whole, in seconds; longer ones in excerpts.
+#: Recordings up to this long are previewed whole, in seconds; of longer ones the excerpts are so long together.
 WHOLE_SECONDS = 15 * 60.0
-EXCERPT_SECONDS = 120.0
-#: Where in a long recording the middles of the excerpts lie.
-EXCERPT_PLACES = (1 / 6, 1 / 2, 5 / 6)
+EXCERPTS_SECONDS = 360.0
+#: At most so many excerpts, each at most so long.
+EXCERPTS, LONGEST_EXCERPT = 12, 120.0
+#: Where the middles of the excerpts lie in a long recording whose songs are not known.
+PLACES = (1 / 6, 1 / 2, 5 / 6)
 #: All previews together, in bytes; pictures and page stay far under the 50 MB that are allowed.
 BUDGET = 45e6
 BEST_BIT_RATE = 128_000
@@ -43,11 +45,22 @@ class Preview:
     gain_db: float
 
 
-def stretches(seconds: float) -> list[tuple[float, float]]:
-    """(start, seconds) of what is previewed, in order: the whole, or the excerpts."""
+def stretches(seconds: float, songs: Sequence[Sequence[float]] = ()) -> list[tuple[float, float]]:
+    """(start, seconds) of what is previewed, in order: the whole recording up to WHOLE_SECONDS, else excerpts.
+
+    `songs`: (from, to) in seconds. Excerpts are the middles of the songs, or of EXCERPTS of them, evenly chosen.
+    """
     if seconds <= WHOLE_SECONDS:
         return [(0.0, seconds)]
-    return [(place * seconds - EXCERPT_SECONDS / 2, EXCERPT_SECONDS) for place in EXCERPT_PLACES]
+    known = sorted((max(0.0, float(a)), min(seconds, float(b))) for a, b in songs)
+    known = [(a, b) for a, b in known if b - a >= 20.0]
+    if len(known) > EXCERPTS:
+        known = [known[round(n * (len(known) - 1) / (EXCERPTS - 1))] for n in range(EXCERPTS)]
+    if len(known) < len(PLACES):
+        # One song from beginning to end says nothing about where to listen.
+        known = [(max(0.0, place * seconds - LONGEST_EXCERPT), place * seconds + LONGEST_EXCERPT) for place in PLACES]
+    longest = min(LONGEST_EXCERPT, EXCERPTS_SECONDS / len(known))
+    return [((a + b - min(longest, b - a)) / 2, min(longest, b - a)) for a, b in known]
 
 
 def bit_rates(keys: list[str], seconds: float) -> dict[str, int]:
@@ -59,16 +72,15 @@ def bit_rates(keys: list[str], seconds: float) -> dict[str, int]:
 
 def _read(sound: Sound, parts: list[tuple[float, float]]) -> tuple[np.ndarray, int]:
     """((2, time), rate) of the stretches one after the other, at a rate that AAC players take."""
-    whole = len(parts) == 1
-    pieces, rate = [], 0
-    for start, seconds in parts:
-        piece, rate = sound.read(start, None if whole else seconds)
-        if not whole:
+    if len(parts) == 1:
+        samples, rate = sound.read(0.0, None)
+    else:
+        pieces, rate = sound.cut(parts)
+        for piece in pieces:
             fade = np.linspace(0.0, 1.0, min(round(0.05 * rate), piece.shape[1] // 2), dtype=np.float32)
             piece[:, : len(fade)] *= fade
             piece[:, piece.shape[1] - len(fade) :] *= fade[::-1]
-        pieces.append(piece)
-    samples = pieces[0] if whole else np.concatenate(pieces, axis=1)
+        samples = np.concatenate(pieces, axis=1)
     wanted = rate if rate in (44100, 48000) else 48000
     return audio.resample(samples, rate, wanted) if wanted != rate else samples, wanted
 
@@ -103,9 +115,8 @@ def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dic
     return {key: gain.get(beside.get(key, key), 1.0) for key in sounds}
 
 
-def make(folder: Path, sounds: Mapping[str, Sound], seconds: float) -> list[Preview]:
-    """Encode `folder`/report/<key>.m4a for every sound. Memory: a few copies of one preview."""
-    parts = stretches(seconds)
+def make(folder: Path, sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> list[Preview]:
+    """Encode the stretches `parts` of every sound to `folder`/report/<key>.m4a. Memory: a few copies of one preview."""
     rates = bit_rates(list(sounds), sum(length for _, length in parts))
     gains = _gains(sounds, parts)
     (folder / "report").mkdir(exist_ok=True)

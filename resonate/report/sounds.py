@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from resonate import STEMS, audio
 from resonate.errors import UserError
 
+#: Samples per block that is read.
+BLOCK = 1 << 16
+
 
 @dataclass(frozen=True)
 class Sound:
-    """`files` of equal rate and length whose sum is the sound; of it `seconds` from `start` s on."""
+    """`files` of equal rate and length whose sum is the sound; of it `seconds` from `start` s on. `ours`: whether the
+    files are WAV files that Resonate wrote, which can be read without decoding all that lies before."""
 
     key: str
     label: str
@@ -23,23 +28,32 @@ class Sound:
     files: tuple[Path, ...]
     start: float = 0.0
     seconds: float | None = None
+    ours: bool = True
 
     @property
     def rate(self) -> int:
         """Sample rate of the files in Hz."""
         return audio.probe(self.files[0]).rate
 
-    def read(self, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
-        """((2, time) float32, rate) of a stretch that begins `start` s into the sound."""
-        total: np.ndarray | None = None
-        rate = 0
+    def cut(self, parts: Sequence[tuple[float, float]]) -> tuple[list[np.ndarray], int]:
+        """(2, time) float32 per (start, seconds) of `parts`, in order, and the rate. Files of the result are read only
+        where a part lies; others, as the recording itself, once through."""
+        rate = self.rate
+        spans = [(round((self.start + start) * rate), round(seconds * rate)) for start, seconds in parts]
+        summed: list[np.ndarray] = []
         for file in self.files:
-            length = self.seconds if seconds is None else seconds
-            heard = audio.read(file, start=self.start + start, duration=length)
-            stereo, rate = audio.to_stereo(heard.samples)[0], heard.rate
-            total = stereo if total is None else total + stereo
-        assert total is not None
-        return total, rate
+            pieces = [audio.to_stereo(piece)[0] for piece in _pieces(file, spans, self.ours)]
+            summed = [a + b for a, b in zip(summed, pieces, strict=True)] if summed else pieces
+        return summed, rate
+
+    def read(self, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
+        """((2, time) float32, rate) of a stretch that begins `start` s into the sound, or of all from there on."""
+        if seconds is None:
+            pieces = list(self.blocks())
+            rate = self.rate
+            return np.concatenate(pieces, axis=1)[:, round(start * rate) :], rate
+        (piece,), rate = self.cut([(start, seconds)])
+        return piece, rate
 
     def blocks(self) -> Iterator[np.ndarray]:
         """(2, n) float32 blocks of the whole sound, with flat memory."""
@@ -47,7 +61,7 @@ class Sound:
         first = round(self.start * rate)
         last = None if self.seconds is None else first + round(self.seconds * rate)
         position = 0
-        for parts in zip(*(audio.stream(file) for file in self.files), strict=True):
+        for parts in zip(*(_stream(file, self.ours) for file in self.files), strict=True):
             block = parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
             cut = block[:, max(0, first - position) : None if last is None else max(0, last - position)]
             position += block.shape[1]
@@ -57,7 +71,46 @@ class Sound:
                 return
 
 
-_STEM_WORDS = {"drums": "Drums", "bass": "Bass", "other": "Other instruments", "vocals": "Vocals"}
+def _stream(file: Path, ours: bool) -> Iterator[np.ndarray]:
+    """(channels, n) float32 blocks. What Resonate wrote is read by libsndfile, which takes long blocks: over a show of
+    hours the many short ones of a decoder cost minutes."""
+    if not ours:
+        yield from audio.stream(file)
+        return
+    with _opened(file) as sound:
+        for block in sound.blocks(BLOCK, dtype="float32", always_2d=True):
+            yield block.T
+
+
+def _pieces(file: Path, spans: Sequence[tuple[int, int]], ours: bool) -> list[np.ndarray]:
+    """(channels, n) float32 per (first sample, count); shorter where the file ends."""
+    if ours:
+        with _opened(file) as sound:
+            pieces = []
+            for first, count in spans:
+                sound.seek(min(first, sound.frames))
+                pieces.append(sound.read(count, dtype="float32", always_2d=True).T)
+            return pieces
+    found: list[list[np.ndarray]] = [[] for _ in spans]
+    position = 0
+    for block in audio.stream(file):
+        for piece, (first, count) in zip(found, spans, strict=True):
+            if first < position + block.shape[1] and position < first + count:
+                piece.append(block[:, max(0, first - position) : first + count - position])
+        position += block.shape[1]
+        if position >= max(first + count for first, count in spans):
+            break
+    return [np.concatenate(piece, axis=1) if piece else np.zeros((2, 0), np.float32) for piece in found]
+
+
+def _opened(file: Path) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(file)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{file} cannot be read as audio; restore the recording again.") from error
+
+
+_STEM_WORDS = {"drums": "Drums", "bass": "Bass", "other": "Other", "vocals": "Vocals"}
 
 
 def collect(folder: Path, report: Mapping[str, Any]) -> dict[str, Sound]:
@@ -76,7 +129,7 @@ def collect(folder: Path, report: Mapping[str, Any]) -> dict[str, Sound]:
     else:
         heard = Sound(
             "input", "Recording", "as it came in", (Path(str(report.get("input", {}).get("path", ""))),),
-            float(settings.get("start") or 0.0), settings.get("duration"),
+            float(settings.get("start") or 0.0), settings.get("duration"), ours=False,
         )  # fmt: skip
     sounds = [
         heard,

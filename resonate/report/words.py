@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STAGES = {
     "ingest": "Read the recording and bring it to the working rate",
     "diagnose": "Measure what the recording is like",
-    "precondition": "Take out the offset and rumble",
+    "precondition": "Repair: offset, rumble, hum, bumps, clipping",
     "separate": "Take the instruments apart from each other and from the crowd",
     "restore": "Bring out what the room and the phone took away, and fill lost bands",
     "remix": "Put the instruments together again",
@@ -21,6 +21,8 @@ STAGES = {
     "master": "Set loudness and peaks, write the master",
     "report": "Make this page",
 }
+#: Items of a list that the account names.
+LONGEST = 16
 #: What the effects' names mean to a reader, where the name alone does not say it.
 EFFECTS = {
     "gain_bound": "largest gain allowed",
@@ -47,18 +49,39 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def clock(seconds: float) -> str:
+    """A place in a recording: 1:05, and 2:01:05 from an hour on."""
+    whole = int(seconds)
+    minutes = f"{whole // 60 % 60:02d}" if whole >= 3600 else f"{whole // 60}"
+    return f"{whole // 3600}:{minutes}:{whole % 60:02d}" if whole >= 3600 else f"{minutes}:{whole % 60:02d}"
+
+
+def size(count: int) -> str:
+    """Bytes as a reader says them."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def hertz(value: float) -> str:
+    """A frequency as a reader says it."""
+    return f"{value / 1000:.1f} kHz" if value >= 1000 else f"{value:.0f} Hz"
+
+
 def value(item: Any) -> str:
-    """A setting or effect in one line, without braces."""
+    """A setting or effect in one line, without braces; long lists are cut, report.json holds them whole."""
     if item is None:
         return "none"
     if isinstance(item, bool):
         return "yes" if item else "no"
     if isinstance(item, float):
-        return f"{item:.4g}"
+        return f"{item:.0f}" if abs(item) >= 1000 else f"{item:.4g}"
     if isinstance(item, Mapping):
         return "; ".join(f"{EFFECTS.get(str(k), str(k).replace('_', ' '))} {value(v)}" for k, v in item.items()) or "-"
     if isinstance(item, list | tuple):
-        return ", ".join(value(v) for v in item) or "none"
+        shown = ", ".join(value(v) for v in item[:LONGEST]) or "none"
+        return f"{shown} … ({len(item)} in all)" if len(item) > LONGEST else shown
     return str(item)
 
 
@@ -95,3 +118,78 @@ def recording(report: Mapping[str, Any]) -> dict[str, str]:
         same = given.get("sha256") == given.get("sha256_after", given.get("sha256"))
         facts["SHA-256"] = f"{given['sha256']} ({'unchanged afterwards' if same else 'CHANGED while being read'})"
     return facts
+
+
+def _effect_of(report: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    found = (item.get("effect") for item in report.get("stages", []) if item.get("name") == stage)
+    return next((effect for effect in found if isinstance(effect, Mapping)), {})
+
+
+def taken_back(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The stretches that the faithfulness checks took back, in order: from, to (seconds), part, why."""
+    return list(_effect_of(report, "restore").get("taken_back", []))
+
+
+def checked(report: Mapping[str, Any]) -> bool:
+    """Whether the faithfulness checks ran."""
+    return "taken_back" in _effect_of(report, "restore")
+
+
+def veto(item: Mapping[str, Any]) -> str:
+    """One stretch that was taken back, and why."""
+    what = "the filled-in band was left out" if item.get("part") == "extension" else "the recording was left as it was"
+    figures = ", ".join(f"{name.replace('_', ' ')} {value(number)}" for name, number in item.get("figures", {}).items())
+    reasons = " and ".join(str(reason) for reason in item.get("why", []))
+    told = f" ({figures})" if figures else ""
+    return f"to {clock(float(item['to']))}: {what}, because there would have been {reasons or 'too much'}{told}."
+
+
+def vetoes(items: Sequence[Mapping[str, Any]]) -> str:
+    """All that was taken back, in a sentence."""
+    spans = {(float(item["from"]), float(item["to"])) for item in items}
+    total = duration(sum(end - begin for begin, end in spans))
+    count = f"{len(spans)} stretch{'' if len(spans) == 1 else 'es'}"
+    return f"The checks of faithfulness took back {count}, {total} together; there the recording itself is heard more."
+
+
+def faults(report: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before trusting the result, one sentence each. (A stage that found nothing to do is no
+    fault.)"""
+    found = [str(note) for note in report.get("notes", [])]
+    given = report.get("input", {})
+    if given.get("sha256") != given.get("sha256_after", given.get("sha256")) and not found:
+        found.append("The file was changed, moved or deleted after it had been read.")
+    if report.get("diagnosis", {}).get("clean") and report.get("settings", {}).get("clean", {}).get("bypass"):
+        found.append("The recording sounds clean already, so it passed as it is, but for the master's loudness.")
+    if report.get("settings", {}).get("veto", {}).get("enabled") is False:
+        found.append("The checks of faithfulness were switched off (veto.enabled=false).")
+    return found
+
+
+def effect(name: str, stage: Mapping[str, Any]) -> Any:
+    """What a stage did, less what the page says elsewhere: the diagnosis in words, the source, the vetoes."""
+    found = stage.get("effect")
+    if name in ("diagnose", "ingest"):
+        return None
+    if isinstance(found, Mapping) and "taken_back" in found:
+        return {**found, "taken_back": f"{len(found['taken_back'])} stretches"}
+    return found
+
+
+def pace(report: Mapping[str, Any]) -> str:
+    """How long the work took beside the recording."""
+    seconds = float(report.get("input", {}).get("seconds") or 0.0)
+    total = sum(float(took) for took in report.get("timings", {}).values())
+    return f"{total / seconds:.2g} times as long as the recording" if seconds > 0 else ""
+
+
+def headline(report: Mapping[str, Any], seconds: float) -> str:
+    """The recording and its restoration in a line."""
+    parts = [duration(seconds)]
+    if "mode" in report:
+        parts.append(f"mode {report['mode']}")
+    if report.get("timings"):
+        parts.append(f"restored in {duration(sum(float(took) for took in report['timings'].values()))}")
+    if "resonate" in report:
+        parts.append(f"Resonate {report['resonate']}")
+    return ", ".join(parts)
