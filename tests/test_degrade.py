@@ -107,6 +107,38 @@ def test_a_batch_of_eight_equals_its_members(bank):
             assert (getattr(alone, name)[0] - getattr(together, name)[i]).abs().max() < 1e-5, name
 
 
+def test_encoding_in_other_processes_changes_no_sample(bank, monkeypatch):
+    n = RATE // 2
+    stems = torch.cat([music(n, seed) for seed in range(3)])
+    here = CaptureChain(bank, ChainConfig())
+    params = [here.from_seed(seed, n) for seed in range(3)]
+    for one in params:
+        one["codec"] = {"passes": [{"encoder": "aac", "rate": 44100, "bit_rate": 64000, "channels": 2}]}
+    want = here.apply(stems, params)
+    there = CaptureChain(bank, ChainConfig(codec_workers=1))
+    ours = []
+    monkeypatch.setattr(codec, "round_trip", lambda *args: ours.append(args))
+    got = there.with_severity(0.0, 1.0).apply(stems, params)
+    assert not ours, "nothing is encoded in this process"
+    assert torch.equal(got.capture, want.capture) and torch.equal(got.distortion, want.distortion)
+    assert got.measures == want.measures
+
+
+def test_threads_change_no_bit(bank):
+    """A data loader's workers compute with one thread, a process by itself with several."""
+    chain = CaptureChain(bank, ChainConfig(suppressor_share=1.0, pocket_share=1.0, codecs=False))
+    for seed in (1, 2):
+        params = chain.from_seed(seed, N)
+        one = chain.apply(music(), [params])
+        torch.set_num_threads(2)
+        try:
+            two = chain.apply(music(), [params])
+        finally:
+            torch.set_num_threads(1)
+        assert torch.equal(one.capture, two.capture) and torch.equal(one.crowd, two.crowd)
+        assert one.measures == two.measures
+
+
 def test_dry_early_and_wet_share_one_clock(bank):
     """Propagation and codec delay are out: noise through the chain correlates best at lag zero."""
     stems = 0.1 * torch.randn(1, 4, 2, N, generator=torch.Generator().manual_seed(1))
@@ -291,6 +323,9 @@ def test_a_song_shorter_than_a_capture_is_repeated_channel_by_channel():
 def test_bad_use_is_refused(bank, tmp_path):
     with pytest.raises(UserError, match="severity"):
         ChainConfig(severity=(0.5, 0.2))
+    for wrong in ({"gap_share": 1.5}, {"measured_share": 0.8, "simulated_share": 0.3}, {"simulated_rooms": 0}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            ChainConfig(**wrong)
     with pytest.raises(UserError, match="not a bank"):
         Bank.load(tmp_path)
     with pytest.raises(UserError, match="split"):

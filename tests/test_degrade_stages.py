@@ -9,6 +9,7 @@ from scipy.signal import correlate
 
 from resonate import RATE
 from resonate.degrade import Bank, agc, capsule, codec, converter, filters, handling, voices
+from resonate.errors import UserError
 
 torch.set_num_threads(1)
 AGC = agc.AgcParams(True, -20.0, 20.0, 10.0, 200.0, 10.0, 0.0, 0.0, 1.0)
@@ -225,6 +226,18 @@ def test_drawn_encodings_have_encoders_and_their_rates():
             seen.add(one.encoder)
         assert len(drawn.passes) <= 2
     assert seen == set(codec.CODECS)
+
+
+def test_amr_wb_takes_part_only_where_an_encoder_is_found(monkeypatch):
+    drawn = lambda: {  # noqa: E731
+        one.encoder for s in range(40) for one in codec.sample(np.random.default_rng(s), 0.5, 16000, 1).passes
+    }
+    monkeypatch.delitem(codec.CODECS, codec.WIDE, raising=False)
+    assert codec.WIDE not in drawn()
+    with pytest.raises(UserError, match="no encoder libvo_amrwbenc"):
+        codec.apply(np.zeros((2, 4410), np.float32), codec.CodecParams([codec.Pass(codec.WIDE, 16000, 23850, 1)]))
+    monkeypatch.setitem(codec.CODECS, codec.WIDE, ("amrwb", "s16", (16000,)))
+    assert codec.WIDE in drawn()
 
 
 def test_hot_recordings_come_with_severity():

@@ -6,8 +6,8 @@ overload, suppressor, clip and codec add is `distortion`. Everything is drawn fi
 numbers that survive JSON), then applied as a pure function of stems, parameters and bank.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class ChainConfig:
     severity: (low, high) within [0, 1], drawn uniformly per example: 0 = near and clean, 1 = far, loud crowd.
     gap_share: captures that begin or end with, or hold, music-free crowd. pocket_share: phones put away for a while.
     simulated_share/simulated_rooms: rooms by pyroomacoustics and the size of their pool per venue.
+    codec_workers: processes that encode one example of a batch while the next one is computed; 0 = none of its own,
+    which is best in a data loader's workers. It changes no sample.
     """
 
     severity: tuple[float, float] = (0.0, 1.0)
@@ -60,11 +62,20 @@ class ChainConfig:
     pocket_share: float = 0.04
     codec_chain_share: float = 0.25
     codecs: bool = True
+    codec_workers: int = 0
 
     def __post_init__(self) -> None:
         low, high = self.severity
         if not 0.0 <= low <= high <= 1.0:
             raise UserError(f"degrade severity must be two numbers 0 <= low <= high <= 1, got {low}, {high}.")
+        for name in (one.name for one in fields(self) if one.name.endswith("_share")):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"degrade {name} is a probability from 0 to 1, got {getattr(self, name)}.")
+        if self.measured_share + self.simulated_share > 1.0 + 1e-9:
+            raise UserError("degrade measured_share and simulated_share must not exceed 1 together.")
+        if self.simulated_rooms < 1 or self.codec_workers < 0:
+            raise UserError("degrade simulated_rooms must be 1 or more, codec_workers 0 or more, got "
+                            f"{self.simulated_rooms} and {self.codec_workers}.")
 
 
 @dataclass
@@ -153,19 +164,19 @@ class CaptureChain:
 
         Raises ValueError when shapes and parameters do not fit, UserError for names the bank lacks.
         """
-        if stems.ndim != 4 or stems.shape[1:3] != (len(STEMS), 2) or len(params) != len(stems):
+        if stems.ndim != 4 or stems.shape[1:3] != (len(STEMS), 2) or not 0 < len(params) == len(stems):
             raise ValueError(f"stems must be (batch, 4, 2, time) with one params each, got {tuple(stems.shape)}")
-        parts, figures = [], []
+        begun = []
         for example, values in zip(stems, params, strict=True):
             if values["n_samples"] != example.shape[-1]:
                 raise ValueError(f"params are for {values['n_samples']} samples, stems have {example.shape[-1]}")
-            tensors, figure = self._one(example.to(torch.float32), values)
-            parts.append(tensors)
-            figures.append(figure)
+            begun.append(self._one(example.to(torch.float32), values))
+        parts, figures = zip(*(finish() for finish in begun), strict=True)
         stacked = [torch.stack(column) for column in zip(*parts, strict=True)]
-        return Capture(*stacked, params=list(params), measures=figures)
+        return Capture(*stacked, params=list(params), measures=list(figures))
 
-    def _one(self, stems: Tensor, values: dict) -> tuple[tuple[Tensor, ...], dict]:
+    def _one(self, stems: Tensor, values: dict) -> Callable[[], tuple[tuple[Tensor, ...], dict]]:
+        """One example up to its encoding, which may go on elsewhere; what comes back waits for that and ends it."""
         n, device = stems.shape[-1], stems.device
         pa = stage.StageParams(**values["stage"])
         place = venue.VenueParams(**values["venue"])
@@ -206,15 +217,19 @@ class CaptureChain:
         adc = converter.ConverterParams(**values["converter"])
         tracks = converter.linear(tracks, adc)
         loud = tracks.sum(dim=0)
-        clipped = converter.clip(loud)
-        coded = codec.apply(clipped.cpu().numpy(), codec.CodecParams.from_dict(values["codec"]))
-        capture = torch.from_numpy(np.ascontiguousarray(coded)).to(device)
-        if phone.capsules == 1:
-            capture = capture.mean(dim=0, keepdim=True).expand(2, -1).contiguous()
-        tracks[6] = capture - tracks[:6].sum(dim=0)
-        figures = measures.measure(capture, tracks, loud, mute, response, values)
-        figures |= {"overload_ratio": overloaded, "agc_range_db": measures.range_db(level)}
-        return (capture, tracks[:4], tracks[4], tracks[5], tracks[6], early, dry), figures
+        saved = codec.CodecParams.from_dict(values["codec"])
+        coded = codec.start(converter.clip(loud).cpu().numpy(), saved, self.config.codec_workers)
+
+        def finish() -> tuple[tuple[Tensor, ...], dict]:
+            capture = torch.from_numpy(np.ascontiguousarray(coded())).to(device)
+            if phone.capsules == 1:
+                capture = capture.mean(dim=0, keepdim=True).expand(2, -1).contiguous()
+            tracks[6] = capture - tracks[:6].sum(dim=0)
+            figures = measures.measure(capture, tracks, loud, mute, response, values)
+            figures |= {"overload_ratio": overloaded, "agc_range_db": measures.range_db(level)}
+            return (capture, tracks[:4], tracks[4], tracks[5], tracks[6], early, dry), figures
+
+        return finish
 
     def _through_room(
         self,
@@ -275,7 +290,6 @@ def _capsules(kernel: np.ndarray, phone: capsule.CapsuleParams, heard: venue.Res
 
 def _crowd_gain(people: Tensor, mute: np.ndarray, snr_db: float) -> float:
     """Gain for the SNR asked for over the time in which music plays (over all of it where none does)."""
-    playing = torch.from_numpy(mute > 0.5).to(people.device)
-    heard = people[:, playing] if bool(playing.any()) else people
-    rms = float(heard.square().mean().sqrt())
-    return MUSIC_RMS * 10 ** (-snr_db / 20) / rms if rms > 1e-9 else 0.0
+    playing = mute > 0.5
+    level = measures.rms(people, playing if playing.any() else None)
+    return MUSIC_RMS * 10 ** (-snr_db / 20) / level if level > 1e-9 else 0.0

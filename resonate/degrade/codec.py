@@ -1,13 +1,18 @@
 """Real encoders through PyAV, in memory, one example at a time, with their delay taken out to the sample.
 
 Bit rates are those that phones and messengers write; AAC-LC is ISO/IEC 14496-3, Opus RFC 6716, MP3 ISO/IEC 11172-3,
-AMR-NB 3GPP TS 26.071. The delay of a codec at a rate is measured once per process, by cross-correlating a known noise
-with its round trip; containers' own accounts of it differ between decoders. The phase response of Opus
-stays: less than a sample at low frequencies, and below 64 kbit/s (its speech coder) up to two or three on band-limited
-noise, as of 300 to 1200 Hz at 32 kbit/s in stereo. AMR-WB has no encoder in PyAV's build and is left out.
+AMR-NB 3GPP TS 26.071. The delay of a codec at a sample rate is measured once per process, by cross-correlating a known
+noise with its round trip; containers' own accounts of it differ between decoders. The phase response of Opus stays:
+less than a sample at low frequencies, and below 64 kbit/s (its speech coder) up to two or three on band-limited noise,
+as of 300 to 1200 Hz at 32 kbit/s in stereo. AMR-WB (3GPP TS 26.171) takes part where FFmpeg was built with an encoder
+for it; PyAV's own wheels are not, so there it is left out, and the log says so.
 """
 
 import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +21,7 @@ import numpy as np
 from scipy.signal import correlate
 
 from resonate import RATE, audio
+from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +33,18 @@ CODECS = {
     "libmp3lame": ("mp3float", "fltp", (48000, 44100, 32000, 24000, 22050, 16000, 8000)),
     "libopencore_amrnb": ("amrnb", "s16", (8000,)),
 }
+WIDE = "libvo_amrwbenc"
+if WIDE in av.codecs_available:
+    CODECS[WIDE] = ("amrwb", "s16", (16000,))
 #: encoder -> what it is called in tables and pictures
-NAMES = {"aac": "aac", "libopus": "opus", "libmp3lame": "mp3", "libopencore_amrnb": "amr-nb"}
+NAMES = {"aac": "aac", "libopus": "opus", "libmp3lame": "mp3", "libopencore_amrnb": "amr-nb", WIDE: "amr-wb"}
 
 
 @dataclass(frozen=True)
 class Pass:
     """One encoding: encoder (a key of CODECS), sample rate in Hz that it takes, bit rate in bit/s (AAC 32 to 96 kbit/s
-    per channel at 48 kHz, Opus 16 to 64, MP3 40 to 96, less at lower rates; AMR-NB 7.95 to 12.2), channels 1 or 2."""
+    per channel at 48 kHz, Opus 16 to 64, MP3 40 to 96, less at lower rates; AMR-NB 7.95 to 12.2, AMR-WB 12.65 to
+    23.85), channels 1 or 2."""
 
     encoder: str
     rate: int
@@ -57,7 +67,8 @@ class CodecParams:
 @lru_cache(maxsize=1)
 def _note_missing() -> None:
     """Say once what the chain leaves out."""
-    log.info("AMR-WB is left out of the capture chain: FFmpeg, as PyAV ships it, only decodes it.")
+    if WIDE not in CODECS:
+        log.info("AMR-WB is left out of the capture chain: this build of FFmpeg has no encoder for it.")
 
 
 def sample(
@@ -67,6 +78,8 @@ def sample(
     _note_missing()
     if rate == 8000 and rng.uniform() < 0.6:
         return CodecParams([Pass("libopencore_amrnb", 8000, int(rng.choice([7950, 10200, 12200])), 1)])
+    if rate == 16000 and WIDE in CODECS and rng.uniform() < 0.6:
+        return CodecParams([Pass(WIDE, 16000, int(rng.choice([12650, 15850, 19850, 23850])), 1)])
     first = str(rng.choice(["aac", "libopus", "libmp3lame", ""], p=[0.72, 0.1, 0.08, 0.1]))
     passes = []
     if first:
@@ -100,8 +113,32 @@ def apply(x: np.ndarray, params: CodecParams) -> np.ndarray:
     return x
 
 
+def start(x: np.ndarray, params: CodecParams, workers: int = 0) -> Callable[[], np.ndarray]:
+    """Begin `apply` in one of `workers` processes; what comes back waits for the result and gives it.
+
+    Without workers, and in a process that may not start any, as a data loader's own, it is done at once.
+    """
+    if not workers or not params.passes or multiprocessing.current_process().daemon:
+        done = apply(x, params)
+        return lambda: done
+    return _pool(workers, os.getpid()).submit(apply, x, params).result
+
+
+@lru_cache(maxsize=4)
+def _pool(workers: int, process: int) -> ProcessPoolExecutor:
+    """Encoding processes of this one, started when they are first needed and kept until it ends."""
+    del process  # a forked copy of this process cannot use its parent's
+    # A forked process cannot use a GPU that its parent uses.
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
 def round_trip(x: np.ndarray, one: Pass) -> np.ndarray:
-    """Encode and decode (2, n) float32 at one.rate: (2, m), delayed as the codec delays it."""
+    """Encode and decode (2, n) float32 at one.rate: (2, m), delayed as the codec delays it.
+
+    Raises UserError for an encoder that is unknown or that this build of FFmpeg lacks.
+    """
+    if one.encoder not in CODECS:
+        raise UserError(f"There is no encoder {one.encoder} here; the choices are {', '.join(CODECS)}.")
     decoder_name, sample_format, _ = CODECS[one.encoder]
     layout = "mono" if one.channels == 1 else "stereo"
     encoder = av.CodecContext.create(one.encoder, "w")
@@ -135,9 +172,15 @@ def round_trip(x: np.ndarray, one: Pass) -> np.ndarray:
     return np.repeat(out, 2, axis=0) if len(out) == 1 else out
 
 
-@lru_cache(maxsize=256)
 def delay(one: Pass) -> int:
-    """Samples (at one.rate) by which the round trip comes late."""
+    """Samples (at one.rate) by which the round trip comes late. It depends on encoder and rate, not on the bit rate."""
+    return _delay(one.encoder, one.rate, one.channels)
+
+
+@lru_cache(maxsize=64)
+def _delay(encoder: str, rate: int, channels: int) -> int:
+    bit_rate = {"libopencore_amrnb": 12200, WIDE: 23850}.get(encoder, 64000 if rate >= 32000 else 24000)
+    one = Pass(encoder, rate, bit_rate, channels)
     rng = np.random.default_rng(7)
     n = one.rate
     noise = rng.standard_normal(n)

@@ -22,11 +22,11 @@ def measure(
     The chain adds overload_ratio (see `capsule.overload_ratio`) and agc_range_db, how far the gain control moved.
     drr_db, c80_db, rt60_s: measured on the response. gaps_wet: gaps less the time the room takes to decay by 30 dB.
     """
-    playing = torch.from_numpy(mute > 0.5).to(capture.device)
+    playing = mute > 0.5
     music = tracks[:4].sum(dim=0)
     noise = tracks[4] + tracks[5]
     low, high = band(music)
-    level = float(capture.square().mean().sqrt())
+    level = rms(capture)
     return {
         "snr_db": _ratio_db(music, noise, playing),
         "snr_total_db": _ratio_db(music, noise + tracks[6], playing),
@@ -67,10 +67,17 @@ def band(x: Tensor, floor_db: float = 30.0) -> tuple[float, float]:
     return float(inside.min()), float(inside.max())
 
 
-def _ratio_db(signal: Tensor, noise: Tensor, where: Tensor) -> float:
+def rms(x: Tensor, where: np.ndarray | None = None) -> float:
+    """RMS of (2, T) over `where` (T,) bool. Summed by numpy, because torch's sum depends on its number of threads."""
+    samples = x.cpu().numpy()
+    if where is not None and not where.all():
+        samples = samples[:, where]
+    return float(np.sqrt(np.mean(np.square(samples), dtype=np.float64)))
+
+
+def _ratio_db(signal: Tensor, noise: Tensor, where: np.ndarray) -> float:
     """Power ratio in dB over `where` (T,), within +-99 dB."""
-    if not bool(where.any()):
+    if not where.any():
         return -99.0
-    top = float(signal[:, where].square().mean())
-    bottom = float(noise[:, where].square().mean())
+    top, bottom = rms(signal, where) ** 2, rms(noise, where) ** 2
     return float(np.clip(10 * np.log10((top + 1e-12) / (bottom + 1e-12)), -99.0, 99.0))

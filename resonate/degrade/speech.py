@@ -28,6 +28,10 @@ VOWELS = {
 WAVE = 512  # samples of one formant wave: 11.6 ms
 CONTROL = 0.002  # s between points of the pitch curve
 _NOISE = 1 << 15
+# Bands of the noises in consonants.
+_HISSES = [
+    butter(2, band, "bandpass", fs=RATE, output="sos") for band in ((3800.0, 9000.0), (1800.0, 5500.0), (900.0, 7000.0))
+]
 
 
 @dataclass(frozen=True)
@@ -165,10 +169,7 @@ def _consonants(
     speaker: Speaker,
 ) -> None:
     """Adds hisses (s, sh, f) and bursts (t, k, p) in front of two thirds of the syllables."""
-    noises = [
-        sosfilt(butter(2, band, "bandpass", fs=RATE, output="sos"), rng.standard_normal(_NOISE))
-        for band in ((3800.0, 9000.0), (1800.0, 5500.0), (900.0, 7000.0))
-    ]
+    noises = [sosfilt(band, rng.standard_normal(_NOISE)) for band in _HISSES]
     for when, long, loud in zip(time, length, level, strict=True):
         kind = int(rng.integers(9))
         if kind >= 6:
