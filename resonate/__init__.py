@@ -1,12 +1,14 @@
 """Resonate: rebuild a performance from a phone recording made in the crowd.
 
+    import resonate
+    resonate.restore("show.m4a", "out", preset="reveal")         # what infer.py does, for one recording
+    resonate.degrade("my_song.flac", "simulated", preset="far")  # what a phone in the crowd would have made of a song
+
 Revealing what was captured, never inventing notes. Importing this package loads nothing heavy.
 """
 
 from types import ModuleType
-from typing import Any
-
-import resonate.restore as _package
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -16,14 +18,20 @@ RATE = 44100
 #: Stem names in the channel order used throughout (the order of the demucs package).
 STEMS = ("drums", "bass", "other", "vocals")
 
+if TYPE_CHECKING:
+    from resonate.api import degrade as degrade
+    from resonate.api import restore as restore
+else:
+    import resonate.degrade as _degrade
+    import resonate.restore as _restore
 
-class _Callable(ModuleType):
-    """The package resonate.restore, which can also be called, as resonate.api.restore."""
+    class _Callable(ModuleType):
+        """A package that can also be called: resonate.restore and resonate.degrade, as in `resonate.api`."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from resonate.api import restore
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            from resonate import api
 
-        return restore(*args, **kwargs)
+            return getattr(api, self.__name__.rpartition(".")[2])(*args, **kwargs)
 
-
-_package.__class__ = _Callable
+    _degrade.__class__ = _Callable
+    _restore.__class__ = _Callable

@@ -201,13 +201,14 @@ def test_a_three_hour_show_opens_within_two_seconds(tmp_path):
         "stages": [{"name": "restore", "effect": {"taken_back": taken, "levels": list(range(10_000))}, "seconds": 1.0}],
     }  # fmt: skip
     build(tmp_path, report)
+    assert (tmp_path / "report.html").stat().st_size < 300_000
     took = []
     for _ in range(3):
         with browser() as opened:
             page = opened.new_page()
             begun = time.perf_counter()
             page.goto((tmp_path / "report.html").as_uri(), wait_until="load")
-            assert page.inner_text("#clock") == "0:03:10 / 3:00:00"
+            assert page.inner_text("#clock") == "0:02:55 / 3:00:00"
             took.append(time.perf_counter() - begun)
             assert page.locator(".jumps .jump").count() == 12
             page.keyboard.press(" ")

@@ -243,6 +243,9 @@ def test_vetoes_are_told_and_a_great_many_keep_the_page_short():
     assert told.count("<li>") == account.SHOWN and "2060 more" in told and len(told) < 40_000
     assert "took back 1080 stretches, 3 h 00 min together" in told and "&lt;tones&gt; (tones db 7)" in told
     assert "(10000 in all)" in account.stages(report) and "2160 stretches" in account.stages(report)
+    other = {"from": 3.0, "to": 9.0, "part": "sound", "why": ["onsets"], "stage": "precondition"}
+    report["stages"].append({"name": "precondition", "effect": {"taken_back": [other]}})
+    assert "the stage “precondition” was left out, because there would have been onsets." in account.faults(report)
     none = {"stages": [{"name": "restore", "effect": {"taken_back": []}}]}
     assert "None: the file was read without a fault" in account.faults(none)
     off = {"settings": {"veto": {"enabled": False}}, "diagnosis": {"clean": True}}

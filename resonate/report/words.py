@@ -120,24 +120,29 @@ def recording(report: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _effect_of(report: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
-    found = (item.get("effect") for item in report.get("stages", []) if item.get("name") == stage)
-    return next((effect for effect in found if isinstance(effect, Mapping)), {})
+def _taken_back_by(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """Stage -> the stretches that its faithfulness check took back; stages that were not checked are not there."""
+    stages = ((str(stage.get("name", "")), stage.get("effect")) for stage in report.get("stages", []))
+    return {name: effect["taken_back"] for name, effect in stages
+            if isinstance(effect, Mapping) and isinstance(effect.get("taken_back"), list)}  # fmt: skip
 
 
 def taken_back(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The stretches that the faithfulness checks took back, in order: from, to (seconds), part, why."""
-    return list(_effect_of(report, "restore").get("taken_back", []))
+    """The stretches that the faithfulness checks took back, by time: from, to (seconds), stage, part, why."""
+    found = [{"stage": name, **item} for name, items in _taken_back_by(report).items() for item in items]
+    return sorted(found, key=lambda item: float(item["from"]))
 
 
 def checked(report: Mapping[str, Any]) -> bool:
     """Whether the faithfulness checks ran."""
-    return "taken_back" in _effect_of(report, "restore")
+    return bool(_taken_back_by(report))
 
 
 def veto(item: Mapping[str, Any]) -> str:
     """One stretch that was taken back, and why."""
-    what = "the filled-in band was left out" if item.get("part") == "extension" else "the recording was left as it was"
+    what = {"extension": "the filled-in band was left out", "gain": "the recording was left as it was"}.get(
+        str(item.get("part")), f"the stage “{item.get('stage')}” was left out"
+    )
     figures = ", ".join(f"{name.replace('_', ' ')} {value(number)}" for name, number in item.get("figures", {}).items())
     reasons = " and ".join(str(reason) for reason in item.get("why", []))
     told = f" ({figures})" if figures else ""
