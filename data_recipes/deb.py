@@ -29,13 +29,17 @@ def obtain(package: str, debs: Path | None, cache: Path) -> Path:
         raise UserError(f"{debs} holds no {package}_*.deb; download that package or leave it out with --packages.")
     if not shutil.which("apt-get"):
         raise UserError("There is no apt-get here; download the .deb files elsewhere and give their folder as --debs.")
-    cache.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True, check=False)
-    found = sorted(cache.glob(f"{package}_*.deb"))
+    # apt-get writes under the final name from the first byte on, goes on with what a stopped run left, and checks the
+    # whole: only what it has finished moves to where it is looked for.
+    part = cache / "part"
+    part.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["apt-get", "download", package], cwd=part, capture_output=True, text=True, check=False)
+    found = sorted(part.glob(f"{package}_*.deb"))
     if done.returncode or not found:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        errors = [line for line in done.stderr.strip().splitlines() if not line.startswith("W:")]
+        reason = (errors or ["no reason given"])[-1]
         raise UserError(f"apt-get could not download {package} ({reason}); run apt-get update or use --debs.")
-    return found[-1]
+    return found[-1].replace(cache / found[-1].name)
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -133,9 +137,13 @@ def _holder(text: str) -> str:
 
 
 def _free_text(text: str) -> str:
+    """CC-BY-SA-3.0, GPL-2+, or "" for a text that is not understood."""
     flat = " ".join(text.split())
     if re.search(r"Attribution[ -]Share-?Alike licence 3\.0|by-sa/3\.0", flat, re.IGNORECASE):
         return "CC-BY-SA-3.0"
     if "CREATIVE COMMONS PUBLIC LICENSE" in flat and "License Elements" in flat and "Attribution, ShareAlike" in flat:
         return "CC-BY-SA-3.0"
+    if re.search(r"General Public License(?: as published by the Free Software Foundation;?)? (?:either )?version 2",
+                 flat, re.IGNORECASE):
+        return "GPL-2+"
     return ""

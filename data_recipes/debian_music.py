@@ -5,8 +5,9 @@
 
 writes data/debian/<package>__<title>.flac (44.1 kHz stereo) and songs.tsv. A file is taken when debian/copyright (or,
 for a package whose copyright file is free text, the whole package) puts it under CC0, CC-BY, CC-BY-SA, public domain
-or MIT, when it is stereo at 44.1 kHz or more, at least 30 s long, not silent and not a copy of another. What was left
-out, and why, is in left_out.tsv. Column `silent` of songs.tsv: "vocals" where a song is known to have none.
+or MIT (with --allow-gpl also under the GPL, which weights to be shipped must not hear), when it is stereo at 44.1 kHz
+or more, at least 30 s long, not silent and not a copy of another. What was left out, and why, is in left_out.tsv.
+Column `silent` of songs.tsv: "vocals" where a song is known to have none.
 """
 
 import hashlib
@@ -34,6 +35,7 @@ from data_recipes.debian_packages import PACKAGES, Package
 from resonate import RATE, audio
 from resonate.audio import sha256
 from resonate.data import splits
+from resonate.data.licences import classify
 from resonate.data.music import AUDIO_SUFFIXES, duration_of
 from resonate.errors import UserError
 
@@ -41,15 +43,21 @@ log = logging.getLogger(__name__)
 
 MIN_SECONDS = 30.0
 MIN_RMS = 1e-3
+#: How left_out.tsv begins a reason that is a licence.
+_LICENCE = "licence "
 
 
-def build(packages: list[str], out: Path, debs: Path | None, cache: Path) -> list[dict[str, object]]:
-    """Build the dataset; returns the rows of songs.tsv. Packages that are already in it are kept as they are."""
+def build(packages: list[str], out: Path, debs: Path | None, cache: Path,
+          allow_gpl: bool = False) -> list[dict[str, object]]:
+    """Build the dataset; returns the rows of songs.tsv. Packages that are already in it are kept as they are, unless
+    GPL music of theirs was left out that is allowed now."""
     songs: list[dict[str, object]] = [dict(r) for r in read_table(out / "songs.tsv") if (out / r["file"]).is_file()]
     for row in songs:  # what is known of a song may have been added since it was built
         package, _, title = str(row["song"]).partition("__")
         row["silent"] = PACKAGES[package].silent(title) if package in PACKAGES else row.get("silent", "")
     left: list[dict[str, object]] = [dict(r) for r in read_table(out / "left_out.tsv")]
+    again = {r["source"] for r in left if allow_gpl and _copyleft(str(r["reason"]).removeprefix(_LICENCE))}
+    songs = [r for r in songs if r["source"] not in again & {f"debian:{package}" for package in packages}]
     done = {str(r["source"]) for r in songs}
     seen = {str(r["note"]).removeprefix("fingerprint=") for r in songs}
     for package in packages:
@@ -63,7 +71,7 @@ def build(packages: list[str], out: Path, debs: Path | None, cache: Path) -> lis
         # Songs of an unfinished package lie where no scan of the folder finds them: they have no licence yet.
         part = out / f".{package}.part"
         shutil.rmtree(part, ignore_errors=True)
-        new, not_taken = _build_package(package, folder, part, seen)
+        new, not_taken = _build_package(package, folder, part, seen, allow_gpl)
         for row in new:
             os.replace(part / str(row["file"]), out / str(row["file"]))
         shutil.rmtree(part, ignore_errors=True)
@@ -85,7 +93,12 @@ def _unpack(path: Path, folder: Path, package: Package) -> None:
         name.startswith(package.tops) and Path(name).suffix.lower() in AUDIO_SUFFIXES))
 
 
-def _build_package(package: str, folder: Path, out: Path, seen: set[str]) -> tuple[list[dict], list[dict]]:
+def _copyleft(licence: str) -> bool:
+    return classify(licence) == "copyleft"
+
+
+def _build_package(package: str, folder: Path, out: Path, seen: set[str],
+                   allow_gpl: bool) -> tuple[list[dict], list[dict]]:
     place = PACKAGES[package]
     documents = sorted((folder / "usr/share/doc" / package).glob("copyright*"))
     if not documents:
@@ -96,7 +109,7 @@ def _build_package(package: str, folder: Path, out: Path, seen: set[str]) -> tup
         tail = place.source_prefix + files[0].relative_to(folder / place.prefix).as_posix()
         licence, holder = copyright_file.of(tail)
         try:
-            reason = _reject(files, licence)
+            reason = _reject(files, licence, allow_gpl)
             x = None if reason else _mix(files)
         except UserError:
             reason, x = "cannot be decoded", None
@@ -122,9 +135,9 @@ def _titles(root: Path, tops: tuple[str, ...]) -> dict[str, list[Path]]:
     return titles
 
 
-def _reject(files: list[Path], licence: str) -> str:
-    if not shippable(licence):
-        return f"licence {licence or 'not stated'}"
+def _reject(files: list[Path], licence: str, allow_gpl: bool) -> str:
+    if not shippable(licence) and not (allow_gpl and _copyleft(licence)):
+        return f"{_LICENCE}{licence or 'not stated'}"
     for path in files:
         if duration_of(path) < MIN_SECONDS:
             return f"shorter than {MIN_SECONDS:.0f} s"
@@ -165,7 +178,7 @@ def _write(package: str, title: str, tail: str, x: np.ndarray, licence: str, hol
     audio.write(path, x, RATE, subtype="PCM_16")
     artist = artist_name(holder)
     return {
-        "song": name, "artist": artist, "licence": licence, "shippable": "yes",
+        "song": name, "artist": artist, "licence": licence, "shippable": "yes" if shippable(licence) else "no",
         "split": splits.by_hash("artists", artist), "seconds": round(x.shape[1] / RATE, 2),
         "source": f"debian:{package}", "file": path.name, "sha256": sha256(path), "note": f"fingerprint={mark}",
         "silent": PACKAGES[package].silent(safe_name(title)),
@@ -177,15 +190,20 @@ def main(argv: list[str] | None = None) -> None:
     args = parser(__doc__)
     args.add_argument("--out", type=Path, required=True, help="folder to write the dataset to")
     args.add_argument("--debs", type=Path, help="folder of .deb files, for machines without apt-get")
-    args.add_argument("--cache", type=Path, help="where packages are kept and unpacked (default: OUT/cache)")
-    args.add_argument("--packages", nargs="+", default=list(PACKAGES), help="which packages")
+    args.add_argument("--cache", type=Path, help="where packages are kept and unpacked (default: OUT/.cache)")
+    args.add_argument("--packages", nargs="+", default=[name for name, about in PACKAGES.items() if not about.gpl],
+                      help="which packages")
+    args.add_argument("--allow-gpl", action="store_true", help="take GPL music too (never for weights to be shipped)")
     opts = args.parse_args(argv)
     for package in opts.packages:
         if splits.is_reserved(package):
             raise UserError(f"{package} is kept for an independent evaluation; choose another package.")
         if package not in PACKAGES:
             raise UserError(f"No recipe for the package {package}; choose from {', '.join(PACKAGES)}.")
-    songs = build(opts.packages, opts.out, opts.debs, opts.cache or opts.out / ".cache")
+        if PACKAGES[package].gpl and not opts.allow_gpl:
+            raise UserError(f"The music of {package} is under the GPL, so weights trained on it are not to be shipped; "
+                            "add --allow-gpl to take it.")
+    songs = build(opts.packages, opts.out, opts.debs, opts.cache or opts.out / ".cache", opts.allow_gpl)
     if not songs:
         raise UserError("None of these packages gave a usable song; see left_out.tsv.")
     hours = sum(float(str(r["seconds"])) for r in songs) / 3600

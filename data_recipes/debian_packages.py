@@ -16,6 +16,8 @@ class Package:
         archive: a zip file in the package that holds the music; its files lie where it lies. "" where there is none.
         instrumental: patterns of titles that are known to have no vocals. Nothing else is assumed to be without: a song
             wrongly called instrumental would teach a separator to leave a voice where it is.
+        gpl: whether its music, or most of it, is under the GPL: it is taken only where it is named and allowed, since
+            weights to be shipped must not hear it.
     """
 
     tops: tuple[str, ...]
@@ -24,6 +26,7 @@ class Package:
     holder: str = ""
     archive: str = ""
     instrumental: tuple[str, ...] = ()
+    gpl: bool = False
 
     def silent(self, title: str) -> str:
         """Column `silent` of a song: "vocals" for an instrumental."""
@@ -46,4 +49,13 @@ PACKAGES: dict[str, Package] = {
     "naev-data": Package(("dat/snd/music",), "usr/share/naev/"),
     "ufoai-music": Package(("music",), "usr/share/games/ufoai/base/", "base/",
                            archive="usr/share/games/ufoai/base/0music.pk3"),
+    "redeclipse-data": Package(("data/sounds/music",), "usr/share/games/redeclipse/"),
+    "hedgewars-data": Package(("Data/Music",), "usr/share/games/hedgewars/", "share/hedgewars/", gpl=True),
+    "nexuiz-music": Package(("sound/cdtracks",), "usr/share/games/nexuiz/data/", holder="Alientrap",
+                            archive="usr/share/games/nexuiz/data/music.pk3", gpl=True),
+    "supertux-data": Package(("music",), "usr/share/games/supertux2/", "data/", gpl=True),
+    "warzone2100-music": Package(("music",), "usr/share/games/warzone2100/", "data/", gpl=True),
+    "wesnoth-1.16-music": Package(("data/core/music",), "usr/share/games/wesnoth/1.16/",
+                                  holder="Battle for Wesnoth contributors", gpl=True),
+    "widelands-data": Package(("data/music",), "usr/share/games/widelands/", gpl=True),
 }

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from data_recipes.render_config import PRESETS, Plan
+from data_recipes.render_config import PRESETS, Mix, Plan, RenderConfig, make_plan
 from resonate.data.excerpts import Excerpts, Remix, bank_under
 from resonate.data.licences import allowed, classify
 from resonate.data.music import scan_music
 from resonate.data.splits import SPLITS
 from resonate.degrade.bank import Bank
 from resonate.degrade.chain import CaptureChain, ChainConfig
+from resonate.errors import UserError
 
 
 class Renderer:
@@ -52,13 +55,46 @@ class Renderer:
             "key": s.key, "split": self.split, "seconds": s.seconds, "song": excerpt.song,
             "songs": list(excerpt.songs), "start": round(excerpt.start, 3), "mix_only": excerpt.mix_only,
             "present": excerpt.present.tolist(), "preset": level, "severity": round(params["severity"], 4),
-            "seed": seed, "measures": made.measures[0], "gaps": params["gaps"], "params": made.params[0],
+            "seed": seed, "index": index, "settings": asdict(s), "measures": made.measures[0], "gaps": params["gaps"],
+            "params": made.params[0],
         }  # fmt: skip
         return data, details
 
     def _shares(self) -> np.ndarray:
         shares = np.array([self.settings.mix[name] for name in PRESETS])
         return shares / shares.sum()
+
+
+def rebuild(details: dict[str, Any], music: Sequence[str],
+            bank: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, Any]]:
+    """An example again, bit by bit, from the JSON that lies beside it in its shard.
+
+    Args:
+        details: that JSON.
+        music: the folders of songs, in the order in which they were rendered from, wherever they lie now.
+        bank: likewise; none means the starter bank.
+
+    Returns:
+        what `Renderer.example` gave.
+
+    Raises:
+        UserError: the JSON was written by a version without this, or the folders hold something else than they did.
+    """
+    try:
+        known, split, index = details["settings"], details["split"], details["index"]
+        weights = [weight for _, _, weight in known["music"]]
+        same = {name: known[name] for name in ("seconds", "seed", "per_shard", "severity", "remix", "licence", "crowd")}
+        mix, degrade = Mix(**known["mix"]), known["degrade"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("This JSON does not hold the settings of its render; render again.") from error
+    if len(weights) != len(music):
+        raise UserError(f"The example was rendered from {len(weights)} folders of music, {len(music)} are given.")
+    named = [f"{folder}={weight}" for folder, weight in zip(music, weights, strict=True)]
+    plan = make_plan(RenderConfig(music=named, bank=list(bank), mix=mix, **same))
+    plan = replace(plan, settings=replace(plan.settings, degrade=degrade))
+    if plan.settings.key != details["key"]:
+        raise UserError("The music, the bank or the version is not the one that this example was rendered with.")
+    return Renderer(plan, split).example(index)
 
 
 def left_out(plan: Plan) -> list[str]:

@@ -17,6 +17,8 @@ from resonate.data.music import scan_music
 from resonate.data.shards import CROWD, FORMAT, ROWS, read_details
 from resonate.errors import UserError
 
+#: What only the JSON in the shards holds: it rebuilds an example, and is long or said once for all.
+NOT_INDEXED = ("params", "key", "settings", "index")
 INDEX, MANIFEST = "index.json", "manifest.tsv"
 COLUMNS = ("kind", "file", "name", "artist", "licence", "source", "sha256", "examples", "note")
 
@@ -50,7 +52,7 @@ def write_index(plan: Plan) -> list[dict[str, Any]]:
         if len(found) != plan.settings.per_shard or any(d.get("key") != plan.settings.key for d in found):
             raise UserError(f"{path} is not whole or was made with other settings; remove it and render again.")
         details += found
-    examples = [{name: value for name, value in d.items() if name not in ("params", "key")} for d in details]
+    examples = [{name: value for name, value in d.items() if name not in NOT_INDEXED} for d in details]
     rows = [*ROWS, *[CROWD] * plan.settings.crowd]
     index = {"format": FORMAT, "rate": RATE, "rows": rows, "key": plan.settings.key,
              "settings": asdict(plan.settings), "examples": examples}

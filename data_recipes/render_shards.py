@@ -26,6 +26,9 @@ from resonate.errors import UserError
 
 log = logging.getLogger(__name__)
 
+#: Holds the process number of the render that is under way here; the jobs that it starts inherit it.
+_RENDER = "RESONATE_RENDER_PROCESS"
+
 Shard = tuple[str, int]
 _NAME = re.compile(rf"({'|'.join(SPLITS)})-(\d{{6}})\.tar")
 
@@ -71,7 +74,17 @@ def lock(out: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"Another render is writing to {out}; wait for it or choose another.") from error
-        yield
+        os.environ[_RENDER] = str(os.getpid())
+        try:
+            yield
+        finally:
+            os.environ.pop(_RENDER, None)
+
+
+def _abandoned(parent: int) -> bool:
+    """Whether this is a job whose render, the process `parent`, has ended. A render that does the work itself may lose
+    the shell that started it (nohup) and go on."""
+    return os.environ.get(_RENDER) != str(os.getpid()) and os.getppid() != parent
 
 
 def write_shard(renderer: Renderer, out: Path, number: int, parent: int) -> Path:
@@ -86,7 +99,7 @@ def write_shard(renderer: Renderer, out: Path, number: int, parent: int) -> Path
                 for index in range(number * size, (number + 1) * size):
                     tar.write(_sample(renderer, index))
                     tally.write(b".")  # for the progress bar
-                    if os.getppid() != parent:
+                    if _abandoned(parent):
                         raise UserError("The render that this job belongs to has ended.")
             handle.flush()
             os.fsync(handle.fileno())
@@ -131,7 +144,7 @@ def render_part(plan: Plan, todo: list[Shard], part: int) -> None:
             log.info("%s-%06d is written", split, number)
     except (UserError, OSError) as error:
         log.exception("part %d stopped", part)
-        if os.getppid() != parent:
+        if _abandoned(parent):
             return  # nobody waits for the answer, and another render may be at work here
         reason = str(error) if isinstance(error, UserError) else f"{error.filename or plan.out}: {error.strerror}."
         write_aside(plan.out / f".failed-{part:05d}", reason.encode("utf-8", "backslashreplace"))

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
 import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +78,9 @@ def test_free_text_counts_for_the_package_only_when_it_names_one_licence():
     assert deb.Copyright("under the terms of the Creative Commons\nAttribution ShareAlike licence 3.0:").of("a") == (
         "CC-BY-SA-3.0", "")
     assert deb.Copyright("All rights reserved.").of("a") == ("", "")
+    gpl = "under the terms of the GNU General Public License\n{} of the License, or (at your option) any later version."
+    for words in ("version 2", "as published by the Free Software Foundation; either version 2"):
+        assert deb.Copyright(gpl.format(words)).of("a") == ("GPL-2+", "")
 
 
 # ---- Debian packages
@@ -126,6 +133,22 @@ def test_reserved_and_missing_packages_are_refused(tmp_path, monkeypatch):
         deb.obtain("marsshooter-data", None, tmp_path)
 
 
+def test_a_download_that_was_cut_short_is_never_taken_for_a_package(tmp_path, monkeypatch):
+    """apt-get writes under the final name; the next run goes on in the same place."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "apt-get").write_text('#!/bin/sh\nprintf half >> "$2_1_all.deb"\ntest $(wc -c < "$2_1_all.deb") -gt 4\n')
+    (tools / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    cache = tmp_path / "cache"
+    with pytest.raises(UserError, match="could not download"):
+        deb.obtain("some-music", None, cache)
+    assert not list(cache.glob("*.deb"))
+    whole = deb.obtain("some-music", None, cache)
+    assert whole == cache / "some-music_1_all.deb" and whole.read_bytes() == b"halfhalf"
+    assert deb.obtain("some-music", None, cache) == whole and whole.read_bytes() == b"halfhalf"
+
+
 def flac(tmp_path: Path, seconds: float, channels: int = 2, rate: int = RATE, seed: int = 0) -> bytes:
     t = np.arange(round(seconds * rate)) / rate
     swell = 0.2 + 0.6 * np.abs(np.sin(2 * np.pi * (0.01 + 0.013 * seed) * t + seed))
@@ -154,6 +177,14 @@ def test_a_package_becomes_a_dataset_of_what_may_be_used(tmp_path):
                        "mono": "1 channels at 44100 Hz", "low": "2 channels at 22050 Hz", "broken": "cannot be decoded"}
     (song,) = scan_music(out)
     assert song.mix_only and song.split == "test" and song.artist == "Lincoln Domina"
+    # Allowed later, the GPL music comes in beside what is there, and is marked.
+    words = ["--out", str(out), "--debs", str(tmp_path / "debs"), "--packages", "unknown-horizons", "--allow-gpl"]
+    for _ in range(2):
+        debian_music.main(words)
+        rows = {r["song"]: r["shippable"] for r in read_table(out / "songs.tsv")}
+        assert rows == {"unknown-horizons__good": "yes", "unknown-horizons__gpl": "no"}
+    with pytest.raises(UserError, match="add --allow-gpl"):
+        debian_music.main(["--out", str(out), "--packages", "supertux-data"])
 
 
 # ---- the starter recipe
@@ -188,6 +219,36 @@ def test_a_mirror_is_checked_by_checksum(tmp_path):
     assert fetcher.get({**row, "sha256": sha256(tmp_path / "a.txt")}) == tmp_path / "a.txt"
     with pytest.raises(UserError, match="not a folder"):
         fetch.Fetcher(tmp_path / "nowhere", tmp_path)
+
+
+def test_downloads_are_kept_by_checksum_and_not_fetched_twice(tmp_path, monkeypatch):
+    """A wrong file is refused and not kept; what was fetched before a stop is not fetched again."""
+    site, asked = tmp_path / "site", []
+    site.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(fetch, "origins", lambda row: [f"{address}/moved/{row['file']}", f"{address}/{row['file']}"])
+    (site / "a.txt").write_text("right")
+    row = {"file": "a.txt", "origin": "x/y@z", "origin_sha256": sha256(site / "a.txt")}
+    fetcher = fetch.Fetcher(None, tmp_path / "cache")
+    try:
+        (site / "a.txt").write_text("wrong")
+        with pytest.raises(UserError, match=r"a\.txt could not be fetched"):
+            fetcher.get(row)
+        assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+        (site / "a.txt").write_text("right")
+        assert fetcher.get(row).read_text() == "right"
+        count = len(asked)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert fetch.Fetcher(None, tmp_path / "cache").get(row).read_text() == "right" and len(asked) == count
 
 
 def test_album_stems_are_summed_under_one_gain(tmp_path, monkeypatch):

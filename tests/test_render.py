@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shlex
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rendering import hashes, make, make_music, noise
 
 from data_recipes import render, render_shards
 from data_recipes.render_config import music_folder, presets, read_config
-from data_recipes.render_examples import Renderer, left_out
+from data_recipes.render_examples import Renderer, left_out, rebuild
 from resonate import RATE, audio
 from resonate.data import shards
 from resonate.data.module import CaptureData, DataConfig
@@ -125,6 +126,26 @@ def test_a_shard_rendered_again_is_the_same_and_the_others_are_left_alone(render
     render.render(make(music, rendered, "crowd=true", "listen=3"))
     assert hashes(rendered) == before
     assert (rendered / "train-000000.tar").stat().st_mtime_ns == stamp
+
+
+def test_an_example_is_rebuilt_from_its_json_alone(rendered, music, tmp_path):
+    """The folders lie elsewhere now, and nothing but the JSON of one example is known of the render."""
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(music, moved / music.name)
+    shard = rendered / "train-000001.tar"
+    with tarfile.open(shard) as tar:
+        text = tar.extractfile("train-00000003.json").read()
+        stored = [tar.extractfile(f"train-00000003.{name}").read() for name in shards.row_names(json.loads(text))]
+    rows, details = rebuild(json.loads(text), [str(moved / music.name)])
+    files, scales = shards.encode(rows)
+    assert files == stored and {**json.loads(json.dumps(details)), "scale": scales} == json.loads(text)
+    (moved / music.name / "Potassium.flac").unlink()
+    with pytest.raises(UserError, match="not the one"):
+        rebuild(json.loads(text), [str(moved / music.name)])
+    with pytest.raises(UserError, match="2 are given"):
+        rebuild(json.loads(text), [str(moved), str(moved)])
+    with pytest.raises(UserError, match="does not hold the settings"):
+        rebuild({"split": "train"}, [str(moved)])
 
 
 def test_a_render_stopped_half_way_goes_on_and_grows(music, tmp_path, monkeypatch):
@@ -356,3 +377,12 @@ def test_documented_commands_are_understood():
 def test_a_plan_keeps_no_path_of_this_machine(rendered, music):
     for name in ("index.json", "manifest.tsv", "listen.html"):
         assert str(music.parent) not in (rendered / name).read_text(encoding="utf-8")
+
+
+def test_a_render_outlives_the_shell_that_started_it_and_a_job_does_not_outlive_its_render(tmp_path, monkeypatch):
+    monkeypatch.setattr(render_shards.os, "getppid", lambda: 1)
+    with render_shards.lock(tmp_path):
+        assert not render_shards._abandoned(4711)
+        monkeypatch.setenv(render_shards._RENDER, "4711")  # as a job sees it
+        assert render_shards._abandoned(4711) and not render_shards._abandoned(1)
+    assert render_shards._RENDER not in os.environ
