@@ -31,6 +31,7 @@ from resonate.evaluate import (
     suites,
     systems,
     table,
+    worst,
 )
 from resonate.evaluate.command import run as run_program
 from resonate.evaluate.picture import panel
@@ -408,7 +409,9 @@ def test_the_page_escapes_names_and_draws_the_worst_first(tmp_path):
     facts = {"suite": "folder", "command": "x <b>", "resonate": "1", "seed": 1, "seconds": 1,
              "left_out": {"<i>": "<u>"}}  # fmt: skip
     panels = {evil: [panel("input", long_music(1.0))]}
-    page.build(tmp_path / "p.html", facts, Results("folder", rows), "gate", panels, 3)
+    results = Results("folder", rows)
+    order = page.order_of(results, "gate", panels, 3, None)
+    page.build(tmp_path / "p.html", facts, results, "gate", panels, order)
     text = (tmp_path / "p.html").read_text()
     for tag in ("<img src=x", "x <b>", "<i>", "<u>"):
         assert tag not in text
@@ -424,7 +427,7 @@ def test_a_page_clears_its_own_old_pictures_and_nothing_else(tmp_path):
         path.write_bytes(b"x")
     facts = {"suite": "folder", "command": "x", "resonate": "1", "seed": 1, "seconds": 1, "left_out": {}}
     rows = [Row("song", "s", None, None, "input", {"f_sdr": 1.0}, 0, "", 0.0)]
-    page.build(tmp_path / "demo.html", facts, Results("folder", rows), "input", {}, 3)
+    page.build(tmp_path / "demo.html", facts, Results("folder", rows), "input", {}, [])
     assert sorted(folder.iterdir()) == sorted(kept)
 
 
@@ -438,8 +441,9 @@ def test_the_weights_named_are_those_in_use(tmp_path):
 def fake_result(tmp_path: Path) -> Path:
     results = Results("captures", some_rows(), 200)
     facts = {"resonate": "1.0", "suite": "captures", "command": "python -m resonate.evaluate", "seed": 11,
-             "seconds": 12.0, "focus": "resonate extend", "weights": {"restorer.safetensors": "ab" * 32},
-             "success": success.assess(results, "resonate extend")}  # fmt: skip
+             "seconds": 12.0, "spent": 600.0, "reused": 0, "left_out": {"WPE": "not | here"},
+             "settings": {"resamples": 200, "seed": 0}, "focus": "resonate extend",
+             "weights": {"restorer.safetensors": "ab" * 32}, "success": success.assess(results, "resonate extend")}  # fmt: skip
     table.write_json(tmp_path / "captures.json", facts | results.as_dict())
     return tmp_path / "captures.json"
 
@@ -447,9 +451,10 @@ def fake_result(tmp_path: Path) -> Path:
 def test_publishing_writes_the_figures_of_the_json_between_the_markers(tmp_path):
     path = fake_result(tmp_path)
     (tmp_path / "resonate" / "weights").mkdir(parents=True)
-    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "results" / "captures").mkdir(parents=True)
     begin, end = publish.RESULTS
-    for name in ("README.md", "resonate/weights/restorer.md", "resonate/weights/separator.md"):
+    cards = ("resonate/weights/restorer.md", "resonate/weights/separator.md")
+    for name in ("README.md", "docs/results/README.md", *cards):
         (tmp_path / name).write_text(f"# Top\n\n{begin}\n999\n{end}\n\nAfter\n")
     (tmp_path / "docs" / "measures.md").write_text("\n".join(publish.TABLE) + "\n")
     words = [str(path), "--root", str(tmp_path)]
@@ -462,6 +467,26 @@ def test_publishing_writes_the_figures_of_the_json_between_the_markers(tmp_path)
     assert text.startswith("# Top\n") and text.endswith("After\n") and "missed" in text
     (tmp_path / "README.md").write_text("no markers")
     assert publish.main(words) == 2
+
+
+def test_the_worst_recordings_are_published_with_their_picture_and_what_was_written_about_them(tmp_path):
+    result = json.loads(fake_result(tmp_path).read_text())
+    folder = tmp_path / "docs" / "results"
+    (folder / "captures").mkdir(parents=True)
+    (folder / page.picture_of(Path("captures.html"), "r0")).write_bytes(b"png")
+    notes = {"weights": result["weights"], "notes": {"crowd": {"r0": "the choir is taken for music"}}}
+    (folder / "notes.yaml").write_text(json.dumps(notes))  # JSON is YAML
+    lines = "\n".join(worst.criteria(tmp_path, result)).split("### ")
+    crowd = next(text for text in lines if text.startswith("crowd: missed"))
+    assert crowd.count("not looked at yet") == 2 and "the choir is taken for music" in crowd
+    assert f"[r0]({page.picture_of(Path('captures.html'), 'r0')})" in crowd and "[r1]" not in crowd
+    assert "+10.0 dB | song 0, 0.50, better | f_sdr 1.0 → 1.0" in crowd
+    notes["weights"] = {"restorer.safetensors": "cd" * 32}  # written about other weights
+    (folder / "notes.yaml").write_text(json.dumps(notes))
+    assert "choir" not in "\n".join(worst.criteria(tmp_path, result))
+    (folder / "notes.yaml").write_text("notes: 3")
+    with pytest.raises(UserError, match="must hold weights and notes"):
+        worst.criteria(tmp_path, result)
 
 
 def test_what_is_published_here_are_the_figures_of_the_results_here():

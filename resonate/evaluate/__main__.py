@@ -3,17 +3,20 @@
   python -m resonate.evaluate                              the bundled recording
   python -m resonate.evaluate suite=captures workers=2     simulated captures, made on the fly, by severity
   python -m resonate.evaluate cache=FOLDER split=test      the same from a rendered test set
+  python -m resonate.evaluate suite=stages                 our presets, and the default one with each stage off
   python -m resonate.evaluate suite=clean                  do no harm: studio tracks
   python -m resonate.evaluate suite=bandlimited            the extension against the truth
   python -m resonate.evaluate suite=crowd_only             nothing invented; also suite=silence
   python -m resonate.evaluate pairs=FOLDER                 FOLDER/captures/NAME.* against FOLDER/references/NAME.*
   python -m resonate.evaluate recordings=FOLDER            recordings without a reference
 
-  systems=gate,noisereduce,"resonate extend -restore"      which systems; the input is always there
+  systems=gate,noisereduce,"resonate extend -restore"      which systems; the input is always there. Groups: rivals,
+                                                           presets, stages (ours with each stage off)
   system.command="tool {input} {output}"                   a program of yours beside them; no shell is involved
   json=FILE                                                where the figures go; CSV, page and pictures lie beside it
 
-All other settings, as name=value, with their defaults: resonate/evaluate/settings.py and configs/evaluate/.
+A run that was stopped goes on with the same command. All other settings, as name=value, with their defaults:
+resonate/evaluate/settings.py and configs/evaluate/.
 """
 
 from __future__ import annotations
@@ -28,15 +31,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from resonate import __version__
 from resonate.audio import sha256
 from resonate.errors import UserError
-from resonate.evaluate import ours, page, settings, success, suites, table, tracking
+from resonate.evaluate import extras, ours, page, settings, success, suites, table, tracking
 from resonate.evaluate.results import Results
-from resonate.evaluate.run import find_focus, score_all
+from resonate.evaluate.run import EXTRA_SUITES, find_focus, score_all
 from resonate.evaluate.settings import EvaluateConfig
+from resonate.evaluate.store import Store
 
 #: Columns that the whole table takes.
 WIDE = 270
@@ -49,21 +54,35 @@ log = logging.getLogger(__name__)
 def evaluate(config: EvaluateConfig, command: str = "") -> tuple[Results, dict[str, Any]]:
     """Score a suite, write JSON, CSV and page; returns the results and what the JSON holds.
 
+    Each result is kept as soon as it is there: the same call goes on after a kill. In the JSON, `seconds` is the wall
+    time of this call, `spent` the core seconds behind all its rows, `reused` how many of these were made before.
+
     Raises UserError where a setting, file, system or program is not there, before anything is scored.
     """
-    begun, focus = time.perf_counter(), find_focus(config)
+    begun, focus, chosen = time.perf_counter(), find_focus(config), extras.choose(config.extras)
     if config.wandb:
         tracking.check()
     items, path = suites.items(config), Path(config.json)
     if not items:
         raise UserError(f"suite={config.suite} has no recordings; give it some.")
     table.check_place(path)
-    rows, left_out, panels = [], {}, {}
-    for item, scored in zip(items, score_all(items, config, focus), strict=True):
+    store = Store(Path(config.store) if config.store is not None else path.parent / "scores")
+    rows, left_out, panels, reused, spent = [], {}, {}, 0, 0.0
+    scores = score_all(items, config, focus, store)
+    progress = track(scores, "Scoring", total=len(items), console=Console(stderr=True), transient=True)
+    for item, scored in zip(items, progress, strict=True):
         rows += scored.rows
         left_out |= scored.left_out
         panels[item.name] = scored.panels
+        reused, spent = reused + scored.reused, spent + scored.spent
+    if config.suite in EXTRA_SUITES:
+        left_out |= {} if config.extras is not None else extras.missing()
     results = Results(config.suite, rows, config.resamples, config.seed)
+    judged = success.assess(results, focus) if config.suite in ASSESSED else None
+    order = page.order_of(results, focus, panels, config.pictures, judged)
+    for entry in judged or ():
+        for found in entry["worst"]:
+            found["picture"] = page.picture_of(path, found["recording"]) if found["recording"] in order else None
     facts: dict[str, Any] = {
         "resonate": __version__,
         "suite": config.suite,
@@ -71,16 +90,19 @@ def evaluate(config: EvaluateConfig, command: str = "") -> tuple[Results, dict[s
         "commit": _commit(),
         "seed": config.seed,
         "seconds": round(time.perf_counter() - begun, 1),
+        "spent": round(spent, 1),
+        "reused": reused,
         "workers": config.workers,
         "focus": focus,
         "weights": {name: sha256(file) for name, file in ours.weights(config.separator, config.restorer).items()},
+        "extras": list(chosen),
         "settings": asdict(config),
         "left_out": left_out,
-        "success": success.assess(results, focus) if config.suite in ASSESSED else None,
+        "success": judged,
     }
     table.write_json(path, {**facts, **results.as_dict()})
     table.write_text(path.with_suffix(".csv"), results.csv())
-    page.build(path.with_suffix(".html"), facts, results, focus, panels, config.pictures)
+    page.build(path.with_suffix(".html"), facts, results, focus, panels, order)
     if config.wandb:
         tracking.log(config, results, facts, path.parent)
     return results, facts
@@ -132,7 +154,8 @@ def main(arguments: list[str] | None = None, console: Console | None = None) -> 
     console.print(table.legend(results.columns()), highlight=False, markup=False)
     path = Path(config.json)
     files = ", ".join(str(path.with_suffix(suffix)) for suffix in (path.suffix, ".csv", ".html"))
-    console.print(f"  {facts['seconds']} s; figures: {files}", highlight=False, markup=False, soft_wrap=True)
+    again = f" ({facts['reused']} results from an earlier run)" if facts["reused"] else ""
+    console.print(f"  {facts['seconds']} s{again}; figures: {files}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

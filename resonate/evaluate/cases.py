@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ def pair_files(folder: Path) -> list[tuple[str, Path, Path]]:
     return [(name, captures[name], references[name]) for name in sorted(captures)]
 
 
-def pair(name: str, capture: Path, reference: Path) -> tuple[Case, drift.Clock]:
-    """One pair on the recording's clock, and how the reference lay; gaps are where the reference is silent.
+def pair(name: str, capture: Path, reference: Path) -> Case:
+    """One pair on the recording's clock; gaps are where the reference is silent, facts how it lay (`drift.Clock`).
 
     Raises UserError, with the pair's name, where the two cannot be aligned.
     """
@@ -80,7 +81,7 @@ def pair(name: str, capture: Path, reference: Path) -> tuple[Case, drift.Clock]:
         recording, clean, clock = drift.to_clock(read_stereo(capture), read_stereo(reference))
     except UserError as error:
         raise UserError(f"'{name}': {error}") from None
-    return Case(name, recording, clean, find_gaps(clean), start=max(0, round(clock.offset * RATE))), clock
+    return Case(name, recording, clean, find_gaps(clean), start=max(0, round(clock.offset * RATE)), facts=asdict(clock))
 
 
 def cache_index(folder: Path, split: str) -> list[dict]:

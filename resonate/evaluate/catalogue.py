@@ -103,6 +103,16 @@ MEASURES: dict[str, Measure] = {
         "zimtohrli at 48 kHz, equal loudness by RMS", "Alakuijala et al. 2025", "1..5", "level",
         "made for small differences: far from the reference it says little", 2,
     ),
+    "visqol": Measure(
+        +1, "MOS", "the same of ViSQOL's audio mode, where visqol-python is installed",
+        "ViSQOL 3 at 48 kHz, equal loudness by RMS", "Chinen et al. 2020", "1..5", "level",
+        "trained on coded studio music: far from the reference it says little", 2,
+    ),
+    "note_f1": Measure(
+        +1, "", "how far the notes heard are those of the clean mix, where basic-pitch's network is at hand",
+        "F1 over keys and frames, activation from 0.3", "basic-pitch, Bittner et al. 2022", "0..1", "level",
+        "sharpening what the network listens to", 2,
+    ),
     "extended_db": Measure(
         -1, "dB", "what the extension added to a full-band track", "power of the extended part over that of the input",
         _OWN, "-160..", "level", "doing nothing",
@@ -141,9 +151,14 @@ MEASURES: dict[str, Measure] = {
         +1, "Hz", "upper edge of the band that moves like music", "see resonate.models.stats", _OWN, "..22050", "level",
         "filling the treble with anything that moves", 0,
     ),
-    "range_db": Measure(
-        +1, "dB", "mean level over the noise floor inside the captured band",
-        "long-term spectrum less the 10th percentile over time", _OWN, "0..", "level", "a gate, an expander",
+    "noise_floor": Measure(
+        -1, "dB", "noise floor under the mean level inside the captured band",
+        "10th percentile over time less the long-term spectrum", _OWN, "..0", "level", "a gate, an expander",
+    ),
+    "redegradation_residual": Measure(
+        -1, "dB", "what the output, sent through the recording's response and gain again, leaves of the recording",
+        "see resonate.faithfulness.redegradation (residual)", _OWN, "-120..", "level",
+        "doing nothing; crowd that was rightly removed counts",
     ),
     "redegradation": Measure(
         -1, "dB", "what the output has more than the recording, once sent through its response and gain again",
@@ -164,6 +179,11 @@ MEASURES: dict[str, Measure] = {
     "note_agreement": Measure(
         +1, "", "share of the output's tones that the recording has", "see resonate.faithfulness.note_agreement", _OWN,
         "0..1", "level, smooth EQ", "doing nothing; losing notes", 2,
+    ),
+    "notes_invented": Measure(
+        -1, "", "share of the notes heard that are not heard in the recording, where basic-pitch's network is at hand",
+        "keys and frames (two frames either way) without a partner", "basic-pitch, Bittner et al. 2022",
+        "0..1; 0 unchanged", "level", "doing nothing, silence", 3,
     ),
 }  # fmt: skip
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
-from resonate import RATE, audio, faithfulness
+from resonate import RATE, faithfulness
 from resonate.evaluate import artefacts, bandwidth, measures, stems
 from resonate.evaluate.alignment import align, to_mid
 from resonate.evaluate.rivals import Case
@@ -51,21 +50,6 @@ def _cut(case: Case, output: Output) -> np.ndarray:
     return np.pad(y, ((0, 0), (0, n - y.shape[-1])))
 
 
-def zimtohrli(output: np.ndarray, reference: np.ndarray) -> float:
-    """Opinion score of the zimtohrli package, where it is installed; levels matched, mid channels at 48 kHz."""
-    if find_spec("zimtohrli") is None:
-        return math.nan
-    from zimtohrli import mos_from_signals
-
-    y, c = align(output, reference, RATE)
-    level = float(np.sqrt(np.mean(y**2)))
-    if level == 0.0 or not np.any(c):
-        return math.nan
-    y = y * (float(np.sqrt(np.mean(c**2))) / level)
-    y, c = (audio.resample(np.clip(x, -1, 1)[None].astype(np.float32), RATE, 48000)[0] for x in (y, c))
-    return float(mos_from_signals(c, y))
-
-
 def reference(item: Item, case: Case, output: Output, before: Judged | None) -> Judged:
     """Against a reference (captures, folder, demo): all measures of likeness, and the joint verdict."""
     after = score(output.mix, case.reference, gaps=case.gaps, noise=case.noise, wet=case.wet)
@@ -76,7 +60,6 @@ def reference(item: Item, case: Case, output: Output, before: Judged | None) -> 
         values["musical_noise"] = artefacts.musical_noise(y, case.capture, case.gaps)
     if output.stems is not None and case.present is not None:
         values |= stems.scores(output.stems, case.stems_wet, case.stems_dry, case.present)
-    values["zimtohrli"] = zimtohrli(output.mix, case.reference)
     kept = {name: value for name, value in values.items() if not math.isnan(value)}
     return Judged(kept, joint_verdict(start, after), after.lag, after)
 
@@ -131,14 +114,15 @@ def recordings(item: Item, case: Case, output: Output, before: Judged | None) ->
     inside = stats.in_band > 0
     values = {"low_hz": stats.low_hz, "high_hz": stats.high_hz}
     if np.any(to_mid(y)) and inside.any():
-        values["range_db"] = float((stats.ltas_db - stats.floor_db)[inside].mean())
-    spectra = (faithfulness.magnitudes(x) for x in (y, case.capture))
+        values["noise_floor"] = float((stats.floor_db - stats.ltas_db)[inside].mean())
+    spectra = [faithfulness.magnitudes(x) for x in (y, case.capture)]
+    values["redegradation_residual"] = faithfulness.redegradation(*spectra)[0]
     figures, failed = faithfulness.check(*spectra, given.floor_db, given.in_band)
     values |= {FAITHFUL[name]: value for name, value in figures.items() if name in FAITHFUL}
     return Judged({k: v for k, v in values.items() if not math.isnan(v)}, _verdict(not failed))
 
 
 JUDGES: dict[str, Judge] = {
-    "demo": reference, "captures": reference, "folder": reference, "clean": clean, "bandlimited": bandlimited,
-    "crowd_only": crowd_only, "silence": silence, "recordings": recordings,
+    "demo": reference, "captures": reference, "stages": reference, "folder": reference, "clean": clean,
+    "bandlimited": bandlimited, "crowd_only": crowd_only, "silence": silence, "recordings": recordings,
 }  # fmt: skip

@@ -47,24 +47,47 @@ def _success(entries: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for entry in entries:
         digits = MEASURES[entry["measure"]].digits
-        worst = "; ".join(f"{w['recording']} ({w['figure']:+.{digits}f})" for w in entry["worst"]) or "-"
+        worst = "; ".join(_linked(w, f"{w['recording']} ({w['figure']:+.{digits}f})") for w in entry["worst"]) or "-"
         told = f"<span class={'met' if entry['met'] else 'missed'}>{'met' if entry['met'] else 'missed'}</span>"
         texts = (entry["name"], entry["asks"], success.told(dict(entry)))
         cells = "".join(f"<td class=text>{escape(text)}</td>" for text in texts)
-        rows.append(f"<tr>{cells}<td>{told}</td><td class=text>{escape(worst)}</td></tr>")
+        rows.append(f"<tr>{cells}<td>{told}</td><td class=text>{worst}</td></tr>")
     texts = "".join(f"<th class=text>{head}" for head in ("criterion", "asked", "found (95 % interval)"))
     head = f"<tr>{texts}<th>target<th class=text>worst</tr>"
     return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
 
 
+def _linked(worst: Mapping[str, Any], text: str) -> str:
+    """A worst recording's name, linked to its picture where it is drawn."""
+    picture = worst.get("picture")
+    return f"<a href='{quote(picture)}'>{escape(text)}</a>" if picture else escape(text)
+
+
+def picture_of(path: Path, recording: str) -> str:
+    """Where the picture of a recording lies, from the page at `path`; a recording's name may not be a file name."""
+    name = hashlib.sha256(recording.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+    return f"{path.with_suffix('').name}/{name}.png"
+
+
+def order_of(
+    results: Results, focus: str, panels: Mapping[str, Sequence[Panel]], pictures: int, entries: Sequence[Any] | None
+) -> list[str]:
+    """The recordings to draw: the `pictures` worst, then the other worst ones of the success table's `entries`."""
+    ranked = results.worst(focus)
+    worst = [*ranked, *(name for name in panels if name not in ranked)][:pictures]
+    named = [found["recording"] for entry in entries or () for found in entry["worst"]] if pictures else []
+    return [name for name in dict.fromkeys((*worst, *named)) if panels.get(name)]
+
+
 def build(
     path: Path, facts: Mapping[str, Any], results: Results, focus: str, panels: Mapping[str, Sequence[Panel]],
-    pictures: int,
+    order: Sequence[str],
 ) -> None:
     """Write the page to `path` and its pictures into a folder of the same name beside it.
 
-    facts: what the JSON holds beside the figures (suite, command, success, left_out, ...). Every name is escaped; the
-    page refers to nothing outside its folder. UserError where it cannot be written.
+    facts: what the JSON holds beside the figures (suite, command, success, left_out, ...); order: the recordings to
+    draw (see `order_of`). Every name is escaped; the page refers to nothing outside its folder. UserError where it
+    cannot be written.
     """
     columns = results.columns()
     parts = [f"<h1>Scorecard: {escape(str(facts['suite']))}</h1>",
@@ -85,34 +108,31 @@ def build(
     legend = "".join(f"<li><b>{escape(c)}</b>: {escape(MEASURES[c].says)}; cheated by: {escape(MEASURES[c].cheat)}</li>"
                      for c in columns)  # fmt: skip
     parts.append(f"<details><summary>What the measures say</summary><ul>{legend}</ul></details>")
-    parts.append(_cases(path, results, focus, panels, pictures))
+    parts.append(_cases(path, results, focus, panels, order))
     title = f"<title>Scorecard {escape(str(facts['suite']))}</title><style>{_STYLE}</style>"
     head = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
     table.write_text(path, f"{head}{title}{''.join(parts)}</html>\n")
 
 
-def _cases(path: Path, results: Results, focus: str, panels: Mapping[str, Sequence[Panel]], pictures: int) -> str:
-    ranked = results.worst(focus)
-    order = [*ranked, *(name for name in panels if name not in ranked)]
+def _cases(
+    path: Path, results: Results, focus: str, panels: Mapping[str, Sequence[Panel]], order: Sequence[str]
+) -> str:
     folder = path.with_suffix("")
-    parts = [f"<h2>Recordings, worst first, by {escape(focus)}</h2>"] if order[:pictures] else []
+    parts = [f"<h2>Recordings, worst first, by {escape(focus)}</h2>"] if order else []
     try:
         # Pictures of an earlier run go; whatever else lies in a folder of that name is not ours.
         for old in folder.glob("*.png"):
             if _PICTURE.fullmatch(old.name):
                 old.unlink()
-        for recording in order[:pictures]:
-            if not panels.get(recording):
-                continue
+        for recording in order:
             folder.mkdir(parents=True, exist_ok=True)
-            # A recording's name may not be a file name.
-            file = f"{hashlib.sha256(recording.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}.png"
-            draw(folder / file, recording, list(panels[recording]))
+            picture = picture_of(path, recording)
+            draw(path.parent / picture, recording, list(panels[recording]))
             row = results.by_place.get((recording, focus))
             values = row.values if row else {}
             figures = ", ".join(f"{n} {MEASURES[n].told(v)}" for n, v in values.items() if n in MEASURES)
             verdict = f" <b>{escape(row.verdict)}</b>" if row and row.verdict else ""
-            image = f"<img loading=lazy src='{quote(folder.name)}/{file}' alt='Spectrograms'>"
+            image = f"<img loading=lazy src='{quote(picture)}' alt='Spectrograms'>"
             caption = f"<figcaption>{escape(recording)}:{verdict} {escape(figures)}</figcaption>"
             parts.append(f"<figure>{image}{caption}</figure>")
     except OSError as error:

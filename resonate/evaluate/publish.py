@@ -1,8 +1,8 @@
 """`python -m resonate.evaluate.publish docs/results/*.json`: write the figures where people read them.
 
-README.md, the model cards in resonate/weights/ and docs/measures.md each hold a pair of marker comments; what lies
-between them is replaced by tables made from the JSON files, so that no figure is typed by hand. `--check` writes
-nothing and fails where a file differs.
+README.md, docs/results/README.md, the model cards in resonate/weights/ and docs/measures.md each hold a pair of marker
+comments; what lies between them is replaced by tables made from the JSON files, so that no figure is typed by hand.
+`--check` writes nothing and fails where a file differs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resonate.errors import UserError
-from resonate.evaluate import catalogue, success, table
+from resonate.evaluate import catalogue, success, table, worst
 from resonate.evaluate.catalogue import CHANGES, MEASURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,20 +45,6 @@ def load(paths: Sequence[Path]) -> dict[str, Result]:
     return found
 
 
-def _systems_table(result: Result, groups: Sequence[str], columns: Sequence[str], systems: Sequence[str]) -> list[str]:
-    """Markdown: a line per group and system."""
-    lines = ["| captures | system | " + " | ".join(f"{c} {MEASURES[c].arrow}" for c in columns) + " | verdicts |",
-             "|---" * (len(columns) + 3) + "|"]  # fmt: skip
-    for group in groups:
-        content = result["groups"][group]
-        for system in systems:
-            if system in content["mean"]:
-                cells = [MEASURES[c].told(content["mean"][system].get(c)) for c in columns]
-                label = f"{group} ({content['recordings']})"
-                lines.append(f"| {label} | {system} | {' | '.join(cells)} | {content['verdicts'].get(system, '')} |")
-    return lines
-
-
 def _present(result: Result, names: Sequence[str]) -> list[str]:
     means = result["groups"]["all"]["mean"].values()
     return [name for name in names if any(name in values for values in means)]
@@ -71,14 +57,18 @@ def _success_table(result: Result) -> list[str]:
         met = "met" if entry["met"] else "missed"
         lines.append(f"| {entry['name']} | {entry['asks']} | {success.told(entry)} | {met} |")
     last = result["success"][-1]
-    return [*lines, "", f"The joint verdict is `better` on {last['better']} of {last['recordings']} recordings."]
+    verdict = f"The joint verdict is `better` on {last['better']} of {last['recordings']} recordings."
+    more = "Every table, and the worst recordings with their pictures: [docs/results](docs/results/README.md)."
+    return [*lines, "", f"{verdict} {more}"]
 
 
 def _source(result: Result) -> str:
     everything = result["groups"]["all"]
     count, songs = everything["recordings"], len(everything["songs"])
     what = f"{count} recording{'s' * (count != 1)} of {songs} song{'s' * (songs != 1)}, seed {result['seed']}"
-    return f"`{result['command']}` ({what}, {result['seconds']:.0f} s, Resonate {result['resonate']})"
+    # What an earlier, killed run had scored is in the work, but not in this run's time.
+    time = f"{result['seconds']:.0f} s" if not result.get("reused") else f"{result['spent'] / 60:.0f} core minutes"
+    return f"`{result['command']}` ({what}, {time}, Resonate {result['resonate']})"
 
 
 def _one_line(suite: str, result: Result) -> str:
@@ -101,7 +91,7 @@ def readme(results: Mapping[str, Result]) -> str:
         captures = results["captures"]
         systems = list(captures["groups"]["all"]["mean"])
         lines += [f"Simulated captures, means: {_source(captures)}.", ""]
-        lines += _systems_table(captures, ["all"], _present(captures, SHORT), systems)
+        lines += worst.systems_table(captures, ["all"], _present(captures, SHORT), systems)
         lines += ["", *_success_table(captures)]
     others = [_one_line(suite, result) for suite, result in sorted(results.items()) if suite != "captures"]
     return "\n".join([*lines, *([""] if lines and others else []), *others]) + "\n"
@@ -114,7 +104,7 @@ def card(results: Mapping[str, Result], columns: Sequence[str]) -> str:
     captures = results["captures"]
     shown = _present(captures, columns)
     systems = [s for s in captures["groups"]["all"]["mean"] if s in ("input", "demucs") or s.startswith("resonate")]
-    lines = [f"{_source(captures)}.", "", *_systems_table(captures, list(captures["groups"]), shown, systems)]
+    lines = [f"{_source(captures)}.", "", *worst.systems_table(captures, list(captures["groups"]), shown, systems)]
     used = [f"`{name}` {digest[:12]}" for name, digest in sorted(captures["weights"].items())]
     return "\n".join([*lines, "", f"Weights (SHA-256): {', '.join(used)}."]) + "\n"
 
@@ -133,8 +123,10 @@ def pages(root: Path, results: Mapping[str, Result]) -> dict[Path, str]:
     blocks: dict[str, tuple[tuple[str, str], str]] = {"docs/measures.md": (TABLE, catalogue.markdown())}
     if results:
         restorer = [name for name in MEASURES if name not in STEMS]
+        sources = {suite: _source(result) for suite, result in results.items()}
         blocks |= {
             "README.md": (RESULTS, readme(results)),
+            (worst.FOLDER / "README.md").as_posix(): (RESULTS, worst.page(root, results, sources)),
             "resonate/weights/restorer.md": (RESULTS, card(results, restorer)),
             "resonate/weights/separator.md": (RESULTS, card(results, STEMS)),
         }

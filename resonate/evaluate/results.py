@@ -23,7 +23,7 @@ RANKED: dict[str, tuple[str, ...]] = {
     "bandlimited": ("captured_change", "lsd_missing"),
     "crowd_only": ("invented_tones", "musical_noise"),
     "silence": ("output_dbfs",),
-    "recordings": ("range_db",),
+    "recordings": ("redegradation",),
 }
 _RANKED_ELSE = ("f_sdr", "lsd", "music_distortion", "musical_noise")
 
@@ -75,6 +75,11 @@ class Results:
             out[system] = ", ".join(f"{n} {word}" if several else word for word, n in counts.most_common())
         return out
 
+    def seconds(self, rows: Sequence[Row]) -> dict[str, float]:
+        """System -> mean core seconds per recording, of the system alone."""
+        took = {system: [row.seconds for row in rows if row.system == system] for system in self.systems(rows)}
+        return {system: sum(values) / len(values) for system, values in took.items()}
+
     def changes(self, system: str, name: str, rows: Sequence[Row] | None = None) -> list[tuple[Row, float]]:
         """(row, change of a measure against the input) for every recording in which both have it.
 
@@ -120,7 +125,7 @@ class Results:
         return out
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: per group means, changes with intervals and verdicts; every row; what each measure means."""
+        """For JSON: per group means, changes with intervals, verdicts and times; every row; what each measure means."""
         groups = {}
         for name, rows in self.groups().items():
             systems = [s for s in self.systems(rows) if s != "input"]
@@ -131,6 +136,7 @@ class Results:
                 "mean": self.means(rows),
                 "change": {s: {c: v for c, v in found.items() if v is not None} for s, found in changes.items()},
                 "verdicts": self.verdicts(rows),
+                "seconds": self.seconds(rows),
             }
         return {
             "groups": groups,

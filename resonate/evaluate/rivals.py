@@ -7,7 +7,7 @@ Each system is a function of a `Case`, returns (channels, time) float32 of the c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,7 +30,8 @@ class Case:
     capture, reference: (channels, time) float32, the recording and the clean mix; gaps: boolean (time,), True where
     there is known to be no music; wet: the music as it is in the capture, or None; noise: all else in it, or None;
     stems_wet, stems_dry: (4, 2, time), the stems as captured and clean, or None; present: (4,) bool, which stems are
-    known apart; start: samples at 44.1 kHz of the recording that were cut before `capture` begins.
+    known apart; start: samples at 44.1 kHz of the recording that were cut before `capture` begins; facts: what else
+    was found out about it, by name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Case:
     stems_dry: np.ndarray | None = None
     present: np.ndarray | None = None
     start: int = 0
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 def stft(x: np.ndarray) -> np.ndarray:
@@ -182,6 +184,8 @@ def oracle_noise_mask(case: Case) -> np.ndarray:
 
 def oracle_magnitude(case: Case) -> np.ndarray:
     """The clean reference's magnitudes on the captured phase: what a perfect gain could reach."""
+    if not case.reference.any():
+        raise NotAvailable("needs a reference that sounds")
     spectrum = stft(case.capture)
     clean = np.abs(stft(case.reference))
     return istft(clean * spectrum / (np.abs(spectrum) + 1e-12), case.capture.shape[-1])

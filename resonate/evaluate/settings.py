@@ -16,10 +16,10 @@ from resonate.errors import UserError, check_bounds
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 #: Keys whose values are names: taken as they are, commas, quotes, `=` and all.
-NAMES = ("cache", "pairs", "recordings", "music", "restored", "json", "demucs", "separator", "restorer",
-         "system.command", "system.name", "systems", "split")  # fmt: skip
+NAMES = ("cache", "pairs", "recordings", "music", "restored", "json", "store", "demucs", "separator",
+         "restorer", "system.command", "system.name", "systems", "split")  # fmt: skip
 #: A source of recordings names the suite that takes it.
-SOURCES = {"cache": "captures", "pairs": "folder", "recordings": "recordings"}
+SOURCES = {"cache": ("captures", "stages"), "pairs": ("folder",), "recordings": ("recordings",)}
 
 
 @dataclass
@@ -38,16 +38,18 @@ class EvaluateConfig:
 
     Attributes:
         suite: which suite; set by its file.
-        systems: names of systems, see `resonate.evaluate.systems`; the input is always there.
+        systems: names of systems or groups of them, see `resonate.evaluate.systems`; the input is always there.
         cache, split: a rendered folder for `captures`, and which split of it.
         pairs, recordings: folder (or files) for the suites `folder` and `recordings`.
         music: a folder of songs for suites that make their own material; null takes the bundled song.
         count, seconds, seed: how many recordings such a suite makes, how long, and from which seed.
-        limit: score only the first so many recordings.
+        limit: score at most so many recordings, each group (severity, filter) having its share.
         restored: what infer.py wrote; its masters are scored as the system `resonate master`.
         demucs, separator, restorer: weights of the systems `demucs` and `resonate ...`.
         workers: processes; each uses one thread.
         focus: the system that the page and the success table are about; null takes the last one of `resonate`.
+        extras: opinion models and note transcriber, see `resonate.evaluate.extras`; null takes those installed.
+        store: where each recording's figures are kept, so that a killed run goes on; null: `scores/` beside json.
         resamples: bootstrap resamples behind the confidence intervals.
         json: where the figures go; CSV, page and pictures lie beside it.
         pictures: how many recordings, worst first, are drawn.
@@ -72,6 +74,8 @@ class EvaluateConfig:
     system: SystemConfig = field(default_factory=SystemConfig)
     workers: int = 1
     focus: str | None = None
+    extras: list[str] | None = None
+    store: str | None = None
     resamples: int = 1000
     json: str = "out/evaluate.json"
     pictures: int = 6
@@ -124,12 +128,12 @@ def read(words: list[str]) -> EvaluateConfig:
         raise UserError(f"{given[0]}= and {given[1]}= belong to different suites; give one.")
     chosen = next((w.partition("=")[2] for w in overrides if w.startswith("evaluate=")), None)
     if chosen is None and given:
-        chosen = SOURCES[given[0]]
+        chosen = SOURCES[given[0]][0]
         overrides.append(f"evaluate={chosen}")
     if chosen is not None and chosen not in suites():
         raise UserError(f"There is no suite '{chosen}'; choose of: {', '.join(suites())}.")
-    if given and chosen != SOURCES[given[0]]:
-        raise UserError(f"{given[0]}= belongs to suite={SOURCES[given[0]]}, not to suite={chosen}.")
+    if given and chosen not in SOURCES[given[0]]:
+        raise UserError(f"{given[0]}= belongs to suite={' or '.join(SOURCES[given[0]])}, not to suite={chosen}.")
     try:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
             composed = compose("evaluate", overrides=overrides)
@@ -147,7 +151,7 @@ def _checked(config: EvaluateConfig) -> EvaluateConfig:
     check_bounds(config, _BOUNDS)
     if config.limit is not None and config.limit < 1:
         raise UserError(f"limit={config.limit} leaves nothing to score; take 1 or more.")
-    for source, suite in SOURCES.items():
-        if config.suite == suite and getattr(config, source) is None and suite != "captures":
-            raise UserError(f"suite={suite} needs {source}=FOLDER.")
+    for source in ("pairs", "recordings"):
+        if config.suite in SOURCES[source] and getattr(config, source) is None:
+            raise UserError(f"suite={config.suite} needs {source}=FOLDER.")
     return config

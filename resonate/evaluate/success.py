@@ -5,28 +5,39 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resonate import STEMS
 from resonate.evaluate.catalogue import MEASURES
 from resonate.evaluate.results import Results
+from resonate.evaluate.run import INPUT, Row
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """What is asked: the mean change of `measure` against the recording reaches `target` (both in its unit)."""
+    """What is asked: the mean change of `measure` against the recording reaches `target` (both in its unit).
+
+    beside: what is told of its worst recordings, before and after.
+    """
 
     name: str
     measure: str
     target: float
     asks: str
+    beside: tuple[str, ...]
 
 
 CRITERIA = (
-    Criterion("crowd", "noise_attenuation", 20.0, "the crowd sinks 20 dB further under the music"),
-    Criterion("vocals", "vocals_estoi", 0.1, "ESTOI of the vocals rises by 0.1 over the bare recording's"),
-    Criterion("stems", "stems_si_sdr", 5.0, "SI-SDR of the stems is 5 dB above the bare recording's"),
-    Criterion("bandwidth", "lsd_high", -12.0, "the treble's spectral distance (8 to 16 kHz) falls by 12 dB"),
-    Criterion("artefacts", "musical_noise", 0.0, "no more musical noise than in the recording"),
-    Criterion("overall", "lsd", -7.0, "the whole spectrum's distance falls by 7 dB, most joint verdicts are better"),
-)
+    Criterion("crowd", "noise_attenuation", 20.0, "the crowd sinks 20 dB further under the music",
+              ("gap_db", "f_sdr", "music_distortion")),
+    Criterion("vocals", "vocals_estoi", 0.1, "ESTOI of the vocals rises by 0.1 over the bare recording's",
+              ("vocals_estoi", "vocals_si_sdr")),
+    Criterion("stems", "stems_si_sdr", 5.0, "SI-SDR of the stems is 5 dB above the bare recording's",
+              tuple(f"{stem}_si_sdr" for stem in STEMS)),
+    Criterion("bandwidth", "lsd_high", -12.0, "the treble's spectral distance (8 to 16 kHz) falls by 12 dB",
+              ("lsd_high", "lsd_air", "bandwidth")),
+    Criterion("artefacts", "musical_noise", 0.0, "no more musical noise than in the recording", ("gap_db",)),
+    Criterion("overall", "lsd", -7.0, "the whole spectrum's distance falls by 7 dB, most joint verdicts are better",
+              ("lsd", "lsd_low", "lsd_high", "f_sdr")),
+)  # fmt: skip
 #: How many recordings are named per criterion.
 SHOWN = 3
 
@@ -46,13 +57,22 @@ def assess(results: Results, system: str) -> list[dict[str, Any]]:
             entry |= {"figure": found["mean"], "interval": found["interval"], "n": found["n"]}
             entry["met"] = better * found["mean"] >= better * criterion.target
             ordered = sorted(results.changes(system, criterion.measure), key=lambda pair: better * pair[1])
-            entry["worst"] = [{"recording": row.recording, "figure": value} for row, value in ordered[:SHOWN]]
+            entry["worst"] = [_worst(results, criterion, row, value) for row, value in ordered[:SHOWN]]
         out.append(entry)
     verdicts = [row.verdict for row in results.rows if row.system == system]
     overall = out[-1]
     overall["better"], overall["recordings"] = verdicts.count("better"), len(verdicts)
     overall["met"] = overall["met"] and 2 * overall["better"] > overall["recordings"]
     return out
+
+
+def _worst(results: Results, criterion: Criterion, row: Row, value: float) -> dict[str, Any]:
+    """What is told of one recording: its figure, song, severity, verdict, and `beside` as pairs (before, after)."""
+    before = results.by_place.get((row.recording, INPUT))
+    known = {} if before is None else before.values
+    beside = {name: (known.get(name), row.values[name]) for name in criterion.beside if name in row.values}
+    facts = {"song": row.song, "severity": row.severity, "verdict": row.verdict, "beside": beside}
+    return {"recording": row.recording, "figure": value, **facts}
 
 
 def told(entry: dict[str, Any]) -> str:

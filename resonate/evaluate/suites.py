@@ -14,6 +14,7 @@ from resonate.errors import UserError
 from resonate.evaluate import cases, material
 from resonate.evaluate.rivals import Case
 from resonate.evaluate.settings import EvaluateConfig
+from resonate.evaluate.store import describe
 from resonate.restore.arguments import find_inputs
 
 #: Upper edges of the severity groups, and their names.
@@ -29,7 +30,7 @@ SEVERITIES = (
 class Item:
     """One recording of a suite; `load` makes it, in the process that scores it.
 
-    facts: what a judge must know of it (the bands of a filter, ...).
+    facts: what a judge must know of it (the bands of a filter, ...); files: those that `load` reads.
     """
 
     name: str
@@ -38,6 +39,13 @@ class Item:
     severity: float | None = None
     group: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+    def identity(self) -> str:
+        """Names what the recording is made of: `load` with its arguments, and size and time of the files it reads."""
+        made = self.load
+        how = (made.func.__qualname__, *map(str, made.args)) if isinstance(made, partial) else (repr(made),)
+        return "\n".join((self.name, self.song, str(self.facts), *how, describe(self.files)))
 
 
 def severity_group(severity: float) -> str:
@@ -51,15 +59,15 @@ def _severities(count: int) -> list[float]:
 
 
 def _demo(config: EvaluateConfig) -> list[Item]:
-    return [Item("demo", "Caesium", cases.bundled)]
+    return [Item("demo", "Caesium", partial(cases.bundled, cases.BUNDLED), files=(cases.BUNDLED,))]
 
 
 def _captures(config: EvaluateConfig) -> list[Item]:
     if config.cache is not None:
-        folder = Path(config.cache)
+        folder, files = Path(config.cache), (Path(config.cache) / "index.json",)
         return [
             Item(Path(example["file"]).stem, str(example["song"]), partial(cases.cached, folder, example),
-                 float(example["severity"]), severity_group(float(example["severity"])))
+                 float(example["severity"]), severity_group(float(example["severity"])), files=files)
             for example in cases.cache_index(folder, config.split)
         ]  # fmt: skip
     material.check(config.music, config.seconds)
@@ -67,8 +75,12 @@ def _captures(config: EvaluateConfig) -> list[Item]:
     for k, severity in enumerate(_severities(config.count)):
         song = _song(config, k)
         load = partial(material.captured, config.music, config.seconds, config.seed, k, severity)
-        items.append(Item(f"capture {k:03d}", song, load, severity, severity_group(severity)))
+        items.append(Item(f"capture {k:03d}", song, load, severity, severity_group(severity), files=_music(config)))
     return items
+
+
+def _music(config: EvaluateConfig) -> tuple[Path, ...]:
+    return (cases.BUNDLED if config.music is None else Path(config.music),)
 
 
 def _song(config: EvaluateConfig, number: int) -> str:
@@ -79,7 +91,7 @@ def _clean(config: EvaluateConfig) -> list[Item]:
     material.check(config.music, config.seconds)
     return [
         Item(f"track {k:03d}", _song(config, k),
-             partial(material.studio, config.music, config.seconds, config.seed, k))
+             partial(material.studio, config.music, config.seconds, config.seed, k), files=_music(config))
         for k in range(config.count)
     ]  # fmt: skip
 
@@ -93,7 +105,8 @@ def _bandlimited(config: EvaluateConfig) -> list[Item]:
             kept, missing = material.bands(kind, hertz)
             load = partial(material.bandlimited, config.music, config.seconds, config.seed, k, kind, hertz)
             name = f"track {k:03d} {kind} {hertz:g} Hz"
-            items.append(Item(name, song, load, group=f"{kind} {hertz:g} Hz", facts={"kept": kept, "missing": missing}))
+            facts = {"kept": kept, "missing": missing}
+            items.append(Item(name, song, load, group=f"{kind} {hertz:g} Hz", facts=facts, files=_music(config)))
     return items
 
 
@@ -111,14 +124,10 @@ def _silence(config: EvaluateConfig) -> list[Item]:
     ]
 
 
-def _load_pair(name: str, capture: Path, reference: Path) -> Case:
-    return cases.pair(name, capture, reference)[0]
-
-
 def _folder(config: EvaluateConfig) -> list[Item]:
     assert config.pairs is not None
     return [
-        Item(name, name, partial(_load_pair, name, capture, reference))
+        Item(name, name, partial(cases.pair, name, capture, reference), files=(capture, reference))
         for name, capture, reference in cases.pair_files(Path(config.pairs))
     ]
 
@@ -133,19 +142,37 @@ def _recordings(config: EvaluateConfig) -> list[Item]:
     files = find_inputs([config.recordings])
     names = [path.stem if sum(p.stem == path.stem for p in files) == 1 else path.name for path in files]
     return [
-        Item(name, name, partial(_load_recording, name, path, config.seconds))
+        Item(name, name, partial(_load_recording, name, path, config.seconds), files=(path,))
         for name, path in zip(names, files, strict=True)
     ]
 
 
 _SUITES: dict[str, Callable[[EvaluateConfig], list[Item]]] = {
-    "demo": _demo, "captures": _captures, "clean": _clean, "bandlimited": _bandlimited, "crowd_only": _crowd_only,
-    "silence": _silence, "folder": _folder, "recordings": _recordings,
+    "demo": _demo, "captures": _captures, "stages": _captures, "clean": _clean, "bandlimited": _bandlimited,
+    "crowd_only": _crowd_only, "silence": _silence, "folder": _folder, "recordings": _recordings,
 }  # fmt: skip
 
 
+def choose(found: list[Item], limit: int | None) -> list[Item]:
+    """At most `limit` of the items, in their order, each group having its share and in it as many songs as may be."""
+    if limit is None or limit >= len(found):
+        return found
+    queues: dict[str | None, list[tuple[int, int]]] = {}
+    times: dict[tuple[str | None, str], int] = {}
+    for place, item in enumerate(found):
+        before = times.get((item.group, item.song), 0)
+        times[item.group, item.song] = before + 1
+        queues.setdefault(item.group, []).append((before, place))
+    for queue in queues.values():
+        queue.sort()
+    # The groups take turns, each giving first what comes from a song that it has not given yet.
+    turns = sorted((turn, group, place) for group, queue in enumerate(queues.values())
+                   for turn, (_, place) in enumerate(queue))  # fmt: skip
+    return [found[place] for place in sorted(place for _, _, place in turns[:limit])]
+
+
 def items(config: EvaluateConfig) -> list[Item]:
-    """The recordings of the suite, at most `limit`. UserError where its files or songs are not there."""
+    """The recordings of the suite, at most `limit` (see `choose`). UserError where its files or songs are not there."""
     if config.suite not in _SUITES:
         raise UserError(f"There is no suite '{config.suite}'; choose of: {', '.join(_SUITES)}.")
-    return _SUITES[config.suite](config)[: config.limit]
+    return choose(_SUITES[config.suite](config), config.limit)

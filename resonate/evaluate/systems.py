@@ -8,6 +8,9 @@ A system raises `NotAvailable`, with the reason, where it cannot run on a case; 
   resonate PRESET            this project's chain with configs/restore/PRESET.yaml (reveal, extend, gentle, ...)
   resonate PRESET -STAGE     the same with a stage off (several may follow); see `ours`
   command                    the program of `system.command`
+
+Groups of names: `rivals`, all that is not this project's; `presets`, all presets; `stages`, the default preset with
+each of its stages off.
 """
 
 from __future__ import annotations
@@ -20,16 +23,17 @@ from pathlib import Path
 import numpy as np
 
 from resonate import RATE, STEMS
+from resonate.audio import sha256
 from resonate.errors import UserError
 from resonate.evaluate import command, ours
 from resonate.evaluate.rivals import RIVALS, Case, NotAvailable, istft, stft
+from resonate.evaluate.store import describe
 
 #: Where demucs's package keeps what it has downloaded; looked at, never filled.
 CACHED_DEMUCS = ("955717e8-8726e21a.th",)
-#: What a table shows where nothing is asked for: the input first.
-DEFAULT = ("input", "gate", "low-pass", "EQ", "gain", "spectrum match", "noisereduce", "WPE", "afftdn", "demucs",
-           "oracle noise mask", "oracle magnitude", "oracle stems", "resonate reveal", "resonate extend")  # fmt: skip
-
+#: Stages that can be switched off: the linear clean-up and repairs, the restorer's gains, the filled bands, the veto of
+#: unfaithful stretches, and the bypass of clean material.
+STAGES_OFF = tuple(f"resonate extend -{stage}" for stage in ("precondition", "restore", "extend", "veto", "clean"))
 
 @dataclass(frozen=True)
 class Output:
@@ -56,10 +60,24 @@ class Settings:
     timeout: float = 600.0
 
 
+def expand(names: list[str]) -> list[str]:
+    """The names with groups spelt out, each once, in the order given."""
+    groups = {
+        "rivals": (*RIVALS, "demucs", "oracle stems"),
+        # The default preset is mode extend, too.
+        "presets": tuple(f"resonate {preset}" for preset in ours.presets() if preset != "default"),
+        "stages": STAGES_OFF,
+    }
+    return list(dict.fromkeys(single for name in names for single in groups.get(name, (name,))))
+
+
+def recording(case: Case) -> Output:
+    """The recording itself; as the mixture it stands for each of its stems: what separation has to beat."""
+    return Output(case.capture, np.stack([case.capture] * len(STEMS)))
+
+
 def _rival(name: str, case: Case) -> Output:
-    mix = RIVALS[name](case)
-    # The mixture stands for each of its stems: what separation has to beat.
-    return Output(mix, np.stack([mix] * len(STEMS)) if name == "input" else None)
+    return recording(case) if name == "input" else Output(RIVALS[name](case))
 
 
 def oracle_stems(case: Case) -> Output:
@@ -146,7 +164,7 @@ def build(names: list[str], settings: Settings) -> dict[str, System]:
         elif name == "command":
             continue
         else:
-            choices = [*RIVALS, "oracle stems", "demucs", "resonate PRESET", "command"]
+            choices = [*RIVALS, "oracle stems", "demucs", "resonate PRESET", "command", "rivals", "presets", "stages"]
             raise UserError(f"There is no system '{name}'; choose of: {', '.join(choices)}.")
     if settings.demucs is not None:
         demucs_weights(settings.demucs)
@@ -158,6 +176,25 @@ def build(names: list[str], settings: Settings) -> dict[str, System]:
             raise UserError(f"system.name={settings.name} is taken; choose another name for the command.")
         systems[settings.name] = partial(_command, words, settings.timeout)
     return systems
+
+
+def identity(name: str, settings: Settings) -> str:
+    """Names what shapes a system's output beside the code: settings, hashes of weights, the command."""
+    if name.startswith("resonate "):
+        used = ours.weights(settings.separator, settings.restorer)
+        hashes = [f"{role} {_hash(path, path.stat().st_mtime_ns)}" for role, path in used.items()]
+        return "\n".join((repr(ours.settings(*ours.parse(name))), *hashes))
+    if name == "demucs":
+        try:
+            return describe([demucs_weights(settings.demucs)])
+        except NotAvailable:
+            return "absent"
+    return f"{settings.command} {settings.timeout}" if name == settings.name else ""
+
+
+@lru_cache(maxsize=8)
+def _hash(path: Path, changed: int) -> str:
+    return sha256(path)
 
 
 def _command(words: list[str], timeout: float, case: Case) -> Output:
