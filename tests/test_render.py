@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
