@@ -172,7 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bank = Bank.load(BANK, "train")
-    console = Console()
+    console = Console(width=100)
     console.print(compare(options.seconds, bank))
     speed, rows = profile(options.seconds, options.captures, bank, codecs=False)
     coded, with_codecs = profile(options.seconds, options.captures, bank, codecs=True)

@@ -335,6 +335,9 @@ def test_bad_use_is_refused(bank, tmp_path):
     with pytest.raises(ValueError, match="samples"):
         chain = CaptureChain(bank)
         chain.apply(music(), [chain.from_seed(0, N + 1)])
+    for n, severity in ((1000, 0.5), (N, 1.01)):
+        with pytest.raises(UserError, match="A capture lasts"):
+            chain.sample(np.random.default_rng(0), n, severity)
 
 
 def _first_lag(a: np.ndarray, b: np.ndarray) -> int:

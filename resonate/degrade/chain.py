@@ -115,10 +115,15 @@ class CaptureChain:
         return CaptureChain(self.bank, replace(self.config, severity=(float(low), float(high))))
 
     def sample(self, rng: np.random.Generator, n_samples: int, severity: float | None = None) -> dict:
-        """Parameters for a capture of n_samples at 44.1 kHz: nested dicts of plain values (JSON-able)."""
+        """Parameters for a capture of n_samples at 44.1 kHz: nested dicts of plain values (JSON-able).
+
+        Raises UserError below 0.25 s, and for a severity outside [0, 1].
+        """
         config, seconds = self.config, n_samples / RATE
         drawn = float(rng.uniform(*config.severity))
         severity = drawn if severity is None else float(severity)
+        if seconds < 0.25 or not 0.0 <= severity <= 1.0:
+            raise UserError(f"A capture lasts 0.25 s or more at a severity in [0, 1], not {seconds:g} s at {severity}.")
         names = {kind: [item.name for item in self.bank.items(kind)] for kind in ("devices", "handling")}
         place = venue.sample(
             rng,

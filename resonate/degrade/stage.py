@@ -24,8 +24,9 @@ SHELF_HZ = [60.0, 250.0, 2000.0, 12000.0]
 
 @dataclass(frozen=True)
 class StageParams:
-    """balance_db: per stem, dB. width: 0 = mono PA, 1 = stereo as mixed. eq_*: speaker response.
+    """balance_db: gain per stem in the order of resonate.STEMS, -4..4 dB. width: 0 = mono PA, 1 = stereo as mixed.
 
+    eq_hz, eq_db: points of the speakers' response: about +-9 dB, down to -29 at 31 Hz and -21 at 17 kHz.
     threshold_db: limiter threshold over the music's RMS, 8..20 dB. release_ms: 60..300. directivity_db: index of the
     speakers above 2 kHz, 5..10 dB.
     """
