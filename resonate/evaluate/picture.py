@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,14 @@ def panel(name: str, x: np.ndarray) -> Panel:
 
 
 def draw(path: Path, title: str, panels: list[Panel]) -> None:
-    """Write a PNG with the panels one under the other, in one step."""
-    from resonate.report.pictures import plt, save
+    """Write a PNG with the panels one under the other, in one step; of 64 colours, which is a third of the size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
 
-    figure, rows = plt.subplots(len(panels), 1, figsize=(9.0, 2.0 * len(panels) + 0.5), squeeze=False, dpi=80,
-                                sharex=True, layout="constrained")  # fmt: skip
+    figure = Figure(figsize=(9.0, 2.0 * len(panels) + 0.5), dpi=80, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    rows = figure.subplots(len(panels), 1, squeeze=False, sharex=True)
     for axes, item in zip(rows[:, 0], panels, strict=True):
         axes.imshow(item.levels, aspect="auto", origin="lower", cmap="magma", vmin=0, vmax=255,
                     extent=(0.0, item.seconds, 0, BANDS))  # fmt: skip
@@ -47,4 +51,8 @@ def draw(path: Path, title: str, panels: list[Panel]) -> None:
         axes.tick_params(labelsize=8)
     rows[-1, 0].set_xlabel("s", fontsize=8)
     figure.suptitle(title.replace("$", r"\$"), fontsize=10, x=0.01, ha="left")
-    save(figure, path, transparent=False)
+    canvas.draw()
+    pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    part = path.with_name(f".{path.name}.part")
+    Image.fromarray(pixels).quantize(64).save(part, format="png", optimize=True)
+    os.replace(part, path)

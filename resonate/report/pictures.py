@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from resonate.report.analysis import RANGE_DB, Spectra, attenuated
 
@@ -18,25 +17,24 @@ from resonate.report.analysis import RANGE_DB, Spectra, attenuated
 REVEALED, EXTENDED, ATTENUATED = "#2f8fc4", "#f08030", "#a8a8a8"
 
 
-def save(figure: plt.Figure, path: Path, *, transparent: bool = True) -> None:
-    """Write a PNG in one step, and close the figure."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG in one step. It is not one of pyplot's, whose backend belongs to whoever calls this."""
     part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", transparent=transparent)
-    plt.close(figure)
+    figure.savefig(part, format="png")
     os.replace(part, path)
 
 
 def _save_pixels(path: Path, pixels: np.ndarray) -> None:
     """(rows, columns, 3 or 4) 0..1, lowest row first."""
     part = path.with_name(f".{path.name}.part")
-    plt.imsave(part, np.round(255 * pixels).astype(np.uint8), format="png", origin="lower")
+    imsave(part, np.round(255 * pixels).astype(np.uint8), format="png", origin="lower")
     os.replace(part, path)
 
 
 def spectrogram(path: Path, spectra: Spectra, top_db: float) -> None:
     """Time across, frequency up (log, 30 Hz to 22 kHz), RANGE_DB of level below `top_db`, matched in mean power."""
     scaled = np.clip((spectra.matched_db - top_db) / RANGE_DB + 1.0, 0.0, 1.0)
-    _save_pixels(path, plt.get_cmap("magma")(scaled)[..., :3])
+    _save_pixels(path, colormaps["magma"](scaled)[..., :3])
 
 
 def origin_map(path: Path, given: Spectra, revealed: Spectra, extended: Spectra) -> None:
