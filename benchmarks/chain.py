@@ -69,7 +69,6 @@ def ours(x: torch.Tensor, bank: Bank) -> dict[str, Callable[[], object]]:
     noise = bank.audio(bank.items("crowd")[0])
     noise = torch.from_numpy(np.resize(noise, (2, n)).astype(np.float32))
     equaliser = stage.response(pa)
-    stems = x.expand(4, 2, n) / 4
     host = x.numpy()
 
     def background() -> torch.Tensor:
@@ -80,8 +79,7 @@ def ours(x: torch.Tensor, bank: Bank) -> dict[str, Callable[[], object]]:
         "room": lambda: filters.convolve(x[None], [kernel]),
         "crowd": background,
         "equaliser": lambda: filters.convolve(x[None], [np.stack([equaliser, equaliser])], lead=0),
-        # The chain's limiter moves four stems at once.
-        "limiter": lambda: stage.apply(stems, pa),
+        "limiter": lambda: stage.apply(x[None], pa),
         "clip": lambda: converter.clip(x),
         "MP3": lambda: codec.apply(host, codec.CodecParams([MP3])),
     }
