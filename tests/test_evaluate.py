@@ -443,7 +443,8 @@ def fake_result(tmp_path: Path) -> Path:
     facts = {"resonate": "1.0", "suite": "captures", "command": "python -m resonate.evaluate", "seed": 11,
              "seconds": 12.0, "spent": 600.0, "reused": 0, "left_out": {"WPE": "not | here"},
              "settings": {"resamples": 200, "seed": 0}, "focus": "resonate extend",
-             "weights": {"restorer.safetensors": "ab" * 32}, "success": success.assess(results, "resonate extend")}  # fmt: skip
+             "weights": {"restorer.safetensors": "ab" * 32},
+             "success": success.assess(results, "resonate extend")}  # fmt: skip
     table.write_json(tmp_path / "captures.json", facts | results.as_dict())
     return tmp_path / "captures.json"
 

@@ -115,7 +115,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "extended_db": Measure(
         -1, "dB", "what the extension added to a full-band track", "power of the extended part over that of the input",
-        _OWN, "-160..", "level", "doing nothing",
+        _OWN, "-160..", "what it sounds like", "doing nothing",
     ),
     "lsd_missing": Measure(
         -1, "dB", "lsd in the band that was taken away", _LSD, "as lsd", "0..66", "level, phase, gaps",

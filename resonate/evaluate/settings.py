@@ -17,7 +17,7 @@ from resonate.errors import UserError, check_bounds
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 #: Keys whose values are names: taken as they are, commas, quotes, `=` and all.
 NAMES = ("cache", "pairs", "recordings", "music", "restored", "json", "store", "demucs", "separator",
-         "restorer", "system.command", "system.name", "systems", "split")  # fmt: skip
+         "restorer", "system.command", "system.name", "systems", "extras", "split")  # fmt: skip
 #: A source of recordings names the suite that takes it.
 SOURCES = {"cache": ("captures", "stages"), "pairs": ("folder",), "recordings": ("recordings",)}
 
@@ -138,7 +138,8 @@ def read(words: list[str]) -> EvaluateConfig:
         with initialize_config_dir(config_dir=str(CONFIGS), version_base="1.3"):
             composed = compose("evaluate", overrides=overrides)
         for key, value in literal.items():
-            names = [name.strip() for name in value.split(",") if name.strip()] if key == "systems" else value
+            listed = key in ("systems", "extras")
+            names = [name.strip() for name in value.split(",") if name.strip()] if listed else value
             OmegaConf.update(composed, key, names)
         config: Any = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException) as error:

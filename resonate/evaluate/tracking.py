@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resonate.errors import UserError
+from resonate.evaluate import success
 from resonate.evaluate.results import Results
 from resonate.evaluate.settings import EvaluateConfig
 
@@ -35,7 +36,8 @@ def mode() -> str:
 
 
 def log(config: EvaluateConfig, results: Results, facts: Mapping[str, Any], folder: Path) -> None:
-    """One run with a table of all rows, the means as summary, and the success table; its files lie in `folder`."""
+    """One run with tables of all rows, of the means by group and of the mission's criteria, and with the means as
+    summary; its files lie in `folder`."""
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +47,14 @@ def log(config: EvaluateConfig, results: Results, facts: Mapping[str, Any], fold
         rows = [[r.recording, r.song, r.group, r.system, r.verdict, *(r.values.get(c) for c in columns)]
                 for r in results.rows]  # fmt: skip
         run.log({"scorecard": wandb.Table(["recording", "song", "group", "system", "verdict", *columns], data=rows)})
+        means = [[name, system, *(values.get(c) for c in columns)] for name, group in results.groups().items()
+                 for system, values in results.means(group).items()]  # fmt: skip
+        run.log({"means": wandb.Table(["group", "system", *columns], data=means)})
+        if facts.get("success"):
+            asked = [[entry["name"], entry["asks"], success.told(entry), entry["met"],
+                      ", ".join(found["recording"] for found in entry["worst"])]
+                     for entry in facts["success"]]  # fmt: skip
+            run.log({"success": wandb.Table(["criterion", "asked", "found", "met", "worst"], data=asked)})
         for system, values in results.means(results.rows).items():
             for name, value in values.items():
                 run.summary[f"{system}/{name}"] = value
