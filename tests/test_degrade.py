@@ -10,8 +10,7 @@ import pytest
 import torch
 import yaml
 from scipy.signal import correlate
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from test_mps_ready import Watch, kernels
 
 from resonate import RATE, audio
 from resonate.degrade import (
@@ -245,24 +244,16 @@ def test_every_stage_survives_json(bank):
             assert one == two and json.dumps(asdict(two)) == json.dumps(params[name]), name
 
 
-class _NoFloat64(TorchDispatchMode):
-    """Fails on any operation that takes or makes a float64 tensor, which Apple's GPUs lack."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        wide = {torch.float64, torch.complex128}
-        for leaf in tree_leaves((args, kwargs, out)):
-            assert not (isinstance(leaf, torch.Tensor) and leaf.dtype in wide), f"{func} has float64"
-        return out
-
-
-def test_no_float64_tensors_anywhere(bank):
+def test_no_float64_tensors_anywhere_and_every_operation_has_a_kernel_on_mps(bank):
+    """Apple's GPUs know no float64, and not every operation of torch."""
     config = ChainConfig(measured_share=0.5, moving_share=1.0, suppressor_share=1.0, pocket_share=1.0)
     chain = CaptureChain(bank, config)
-    for seed in range(5):
-        params = chain.from_seed(seed, RATE)
-        with _NoFloat64():
-            chain.apply(music(RATE), [params])
+    with Watch() as watch:
+        for seed in range(5):
+            chain.apply(music(RATE), [chain.from_seed(seed, RATE)])
+    assert {"_fft_r2c", "_fft_c2r"} <= watch.operations and not watch.double
+    there = kernels()
+    assert not {name for name in watch.operations if not there.get(name, False)}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -338,6 +329,24 @@ def test_bad_use_is_refused(bank, tmp_path):
     for n, severity in ((1000, 0.5), (N, 1.01)):
         with pytest.raises(UserError, match="A capture lasts"):
             chain.sample(np.random.default_rng(0), n, severity)
+
+
+HEAD = "file\tkind\tsplit\tgroup\tlicence\n"
+
+
+@pytest.mark.parametrize(("table", "says"), [
+    (b"file\tkind\na.wav\tcrowd\n", "no column split for a.wav"),
+    (f"{HEAD}a.wav\tcrowd\n".encode(), "no column split for a.wav"),
+    (f"{HEAD}a.wav\tsongs\ttrain\tx\tCC0\n".encode(), "unknown kind 'songs'"),
+    (f"{HEAD}a.wav\tcrowd\tdev\tx\tCC0\n".encode(), "split 'dev'"),
+    (f"{HEAD}b.wav\tcrowd\ttrain\tx\tCC0\n".encode(), "b.wav, which does not exist"),
+    (b"\xff\xfe\x00f", "not tab-separated text"),
+])
+def test_a_wrong_table_of_a_bank_is_one_sentence(tmp_path, table, says):
+    (tmp_path / "a.wav").write_bytes(b"")
+    (tmp_path / "bank.tsv").write_bytes(table)
+    with pytest.raises(UserError, match=says):
+        Bank.load(tmp_path)
 
 
 def _first_lag(a: np.ndarray, b: np.ndarray) -> int:

@@ -17,6 +17,8 @@ from resonate.errors import UserError
 
 KINDS = ("crowd", "rooms", "devices", "handling")
 SPLITS = ("train", "valid", "test", "all")
+#: Columns of bank.tsv that a recording cannot do without.
+NEEDED = ("file", "kind", "split", "group", "licence")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Bank:
     def load(cls, folder: str | Path | Sequence[str | Path], split: str = "train") -> "Bank":
         """Read one bank folder or several; `split` is train, valid, test or all.
 
-        Raises UserError when a folder has no bank.tsv, a row names an unknown kind or a missing file.
+        Raises UserError when a folder has no bank.tsv or none that can be read, a row lacks a column or names an
+        unknown kind or split or a missing file.
         """
         if split not in SPLITS:
             raise UserError(f"Unknown split {split!r}: choose one of {', '.join(SPLITS)}.")
@@ -80,16 +83,26 @@ def _read_table(root: Path) -> list[BankItem]:
     table = root / "bank.tsv"
     if not table.is_file():
         raise UserError(f"{root} is not a bank: it has no bank.tsv.")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.DictReader(handle, delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table} is not tab-separated text in UTF-8 ({error}).") from error
     items = []
-    with table.open(newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle, delimiter="\t"):
-            path = root / row["file"]
-            if row["kind"] not in KINDS:
-                raise UserError(f"{table} gives {row['file']} the unknown kind {row['kind']!r}.")
-            if not path.is_file():
-                raise UserError(f"{table} names {row['file']}, which does not exist.")
-            names = (row["file"], row["kind"], row["split"], row["group"], row["licence"])
-            items.append(BankItem(*names, path, row.get("note") or ""))
+    for row in rows:
+        if lacking := [column for column in NEEDED if row.get(column) is None]:
+            name = row.get("file") or "a recording"
+            raise UserError(f"{table} has no column {lacking[0]} for {name}; the first line names the columns, tabs "
+                            "separate them.")
+        path = root / row["file"]
+        if row["kind"] not in KINDS:
+            raise UserError(f"{table} gives {row['file']} the unknown kind {row['kind']!r}.")
+        if row["split"] not in SPLITS:
+            raise UserError(f"{table} puts {row['file']} into the split {row['split']!r}; choose one of "
+                            f"{', '.join(SPLITS)}.")
+        if not path.is_file():
+            raise UserError(f"{table} names {row['file']}, which does not exist.")
+        items.append(BankItem(*(row[column] for column in NEEDED), path, row.get("note") or ""))
     return items
 
 
