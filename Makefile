@@ -28,11 +28,11 @@ demo: $(STAMP)  ## restore the bundled recording and print before and after
 
 .PHONY: test
 test: $(STAMP)  ## run the tests (a few minutes)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -rs
 
 .PHONY: test-slow
-test-slow: $(STAMP)  ## run the long tests: kills, fuzzing, longer trainings
-	@$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP)  ## run the long tests: kills, fuzzing, browser, the guide, longer trainings
+	@$(BIN)/python -m pytest -rs -m slow
 
 .PHONY: lint
 lint: $(STAMP)  ## check style

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,33 +9,19 @@ from typing import Any
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-#: No sandbox, as tests may run as root in a container; nothing is fetched in the background.
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-default-apps", "--no-first-run", "--autoplay-policy=no-user-gesture-required",
-)  # fmt: skip
-
-
-def chromium() -> str:
-    """The installed Chromium; skips the test where there is none."""
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    if found is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium): the browser tests are left out")
-    return found
+from resonate.errors import UserError
+from resonate.report import screenshot
 
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """A headless browser of playwright; skips the test where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    path = chromium()
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        try:
-            yield opened
-        finally:
-            opened.close()
+    """A headless browser; skips the test, with the reason, where there is none."""
+    try:
+        screenshot.find_browser()
+    except UserError as reason:
+        pytest.skip(f"a browser test is left out: {reason}")
+    with screenshot.browser() as opened:
+        yield opened
 
 
 @contextmanager

@@ -7,16 +7,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from browsing import browser, shown, until
+from matplotlib.image import imread
 
 from resonate import audio
+from resonate.report import screenshot
 from resonate.report.page import build
 
 RATE, SECONDS, PERIOD = 44100, 16.0, 0.5
 NASTY = "<script>document.title='broken'</script> & \"Tom\" '🎸' [1].wav"
 #: A change of sound may move the place by this much.
 APART = 0.05
-
-pytestmark = pytest.mark.slow
 
 
 def bursts(hertz: float, level: float, seconds: float = SECONDS) -> np.ndarray:
@@ -63,6 +63,7 @@ HEARD = """() => {
 IS_HEARD = f"name => {{ const now = ({HEARD})(); return now.open.length === 1 && now.open[0] === name + '.m4a'; }}"
 
 
+@pytest.mark.slow
 def test_it_plays_changes_in_step_and_loops(result):
     with shown(result / "report.html") as page:
         assert page.inner_text("#play") == "Play" and page.is_disabled("#loop")
@@ -118,11 +119,18 @@ def test_it_tells_what_was_found_and_names_are_text(result):
         assert page.inner_text("#clock") == "0:08 / 0:16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(result, width):
     with shown(result / "report.html", width=width) as page:
         page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_screenshots_are_taken_at_every_width(result, tmp_path):
+    paths = screenshot.take(result / "report.html", tmp_path / "pictures")
+    assert len(paths) == 4 and {imread(path).shape[1] for path in paths} == {1280, 390}
 
 
 TAP = """() => {
@@ -165,6 +173,7 @@ def serve(folder, route, request):
     route.fulfill(status=206 if "range" in request.headers else 200, headers=head, body=content[first:])
 
 
+@pytest.mark.slow
 def test_what_sounds_is_in_step_when_it_changes(result):
     """By the sound itself, sample by sample, not by what the players say of themselves."""
     numbers = {"input": 0, "revealed": 1, "restored": 2, "extended": 3, "vocals": 4}
@@ -185,6 +194,7 @@ def test_what_sounds_is_in_step_when_it_changes(result):
     assert len(apart) == 6 and np.abs(apart).max() < APART, apart
 
 
+@pytest.mark.slow
 def test_a_three_hour_show_opens_within_two_seconds(tmp_path):
     """A sparse file of three hours, two minutes of which sound, and as many vetoes as there can be."""
     seconds, rate = 3 * 3600, 8000

@@ -128,7 +128,7 @@ def upper_edge(spectra: Spectra) -> np.ndarray:
     there &= beside
     highest = bands - 1 - there[::-1].argmax(axis=0)
     edges = band_hz()[_WIDE * (highest + 1)]
-    edges = median_filter(edges, max(1, round(per_second)) | 1, mode="nearest")
+    edges = median_filter(edges, max(1, round(2 * per_second)) | 1, mode="nearest")
     return np.where(there.any(axis=0), edges, np.nan)
 
 

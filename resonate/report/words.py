@@ -10,6 +10,7 @@ STAGES = {
     "diagnose": "Measure what the recording is like",
     "precondition": "Repair: offset, rumble, hum, bumps, clipping",
     "separate": "Take the instruments apart from each other and from the crowd",
+    "choose": "Choose whether the track is made from the mix or from the stems",
     "restore": "Bring out what the room and the phone took away, and fill lost bands",
     "remix": "Put the instruments together again",
     "ledger": "Write down what was kept, added and removed",
