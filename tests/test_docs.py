@@ -1,6 +1,8 @@
 """The commands in README and docs: each is understood by what it calls; those of the guide are run, in order."""
 
 import argparse
+import ast
+import importlib
 import importlib.util
 import json
 import os
@@ -16,6 +18,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
@@ -130,6 +133,32 @@ def program_reads(words):
     stopped = mock.patch.object(argparse.ArgumentParser, "parse_args", _stop)
     with stopped, mock.patch.object(sys, "argv", ["x", *rest]), pytest.raises(Parsed):
         run()
+
+
+PYTHON = [
+    (page.name, block)
+    for page in PAGES
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "block"), PYTHON)
+def test_documented_python_names_what_there_is(page, block):
+    """Every import works and has the names; the guide's blocks and the capture chain's are run elsewhere."""
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+        elif isinstance(node, ast.Import):
+            assert all(importlib.import_module(alias.name) for alias in node.names)
+
+
+def test_the_chain_runs_as_documented(monkeypatch):
+    (block,) = (block for page, block in PYTHON if page == "capture_chain.md")
+    monkeypatch.chdir(ROOT)
+    names = {"stems": 0.1 * torch.randn(1, 4, 2, RATE)}
+    exec(compile(block, "capture_chain.md", "exec"), names)
+    assert names["made"].capture.shape == (1, 2, RATE)
 
 
 # The guide's commands, in order. Those that would take hours are made short; what is added says how.
