@@ -15,6 +15,7 @@ from resonate.evaluate import success, table
 from resonate.evaluate.catalogue import MEASURES
 from resonate.evaluate.picture import Panel, draw
 from resonate.evaluate.results import Results
+from resonate.evaluate.run import INPUT, Row
 
 #: Names of the pictures.
 _PICTURE = re.compile(r"[0-9a-f]{12}\.png")
@@ -32,15 +33,30 @@ img { max-width: 100%; height: auto; }
 figure { margin: 1em 0 2em; }
 .met { color: #2a8a3e; } .missed { color: #c0392b; }
 code { font-size: 0.9em; overflow-wrap: anywhere; }
+small { opacity: 0.7; }
 """
 
 
-def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """HTML of a table; rows are (class, cells). Cells are escaped here."""
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
+    """HTML of a table; rows are (class, cells), cells (text, small text under it). Both are escaped here."""
     lines = ["<div class=wide><table><tr>", *(f"<th>{escape(cell)}</th>" for cell in head), "</tr>"]
     for kind, cells in rows:
-        lines.append(f'<tr class="{escape(kind)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        under = (f"<br><small>{escape(small)}</small>" if small else "" for _, small in cells)
+        texts = (f"<td>{escape(text)}{small}</td>" for (text, _), small in zip(cells, under, strict=True))
+        lines.append(f'<tr class="{escape(kind)}">{"".join(texts)}</tr>')
     return "".join([*lines, "</table></div>"])
+
+
+def _figure(
+    results: Results, rows: Sequence[Row], system: str, measure: str, mean: float | None
+) -> tuple[str, str]:
+    """A mean, and the change against the recording with its 95 % interval where there is one."""
+    found = None if system == INPUT or mean is None else results.change(system, measure, rows)
+    if found is None or found["interval"] is None:
+        return MEASURES[measure].told(mean), ""
+    digits = MEASURES[measure].digits
+    low, high = found["interval"]
+    return MEASURES[measure].told(mean), f"{found['mean']:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
 def _success(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -98,13 +114,17 @@ def build(
     for name, rows in results.groups().items():
         verdicts, means = results.verdicts(rows), results.means(rows)
         head = ["", *(f"{c} {MEASURES[c].arrow}" for c in columns), "verdict"]
-        body = [("focus" if s == focus else "", [s, *(MEASURES[c].told(means[s].get(c)) for c in columns), verdicts[s]])
-                for s in results.systems(rows)]  # fmt: skip
+        body = []
+        for system in results.systems(rows):
+            figures = [_figure(results, rows, system, c, means[system].get(c)) for c in columns]
+            body.append(("focus" if system == focus else "", [(system, ""), *figures, (verdicts[system], "")]))
         count = len({row.recording for row in rows})
         parts.append(f"<h2>{escape(name)}: {count} recording{'s' * (count != 1)}</h2>{_table(head, body)}")
     if facts["left_out"]:
         said = "".join(f"<li>{escape(s)}: {escape(str(r))}</li>" for s, r in facts["left_out"].items())
         parts.append(f"<p>Left out:</p><ul>{said}</ul>")
+    note = "Under a mean: its change against the recording, with the bootstrap's 95 % interval."
+    parts.append(f"<p><small>{note}</small></p>")
     legend = "".join(f"<li><b>{escape(c)}</b>: {escape(MEASURES[c].says)}; cheated by: {escape(MEASURES[c].cheat)}</li>"
                      for c in columns)  # fmt: skip
     parts.append(f"<details><summary>What the measures say</summary><ul>{legend}</ul></details>")

@@ -21,6 +21,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from resonate import RATE, STEMS
 from resonate.audio import sha256
@@ -28,9 +29,10 @@ from resonate.errors import UserError
 from resonate.evaluate import command, ours
 from resonate.evaluate.rivals import RIVALS, Case, NotAvailable, istft, stft
 from resonate.evaluate.store import describe
+from resonate.models.released import RELEASED
 
-#: Where demucs's package keeps what it has downloaded; looked at, never filled.
-CACHED_DEMUCS = ("955717e8-8726e21a.th",)
+#: The name under which older versions of demucs's package keep what they have downloaded.
+CACHED_DEMUCS = "955717e8-8726e21a.th"
 #: Stages that can be switched off: the linear clean-up and repairs, the restorer's gains, the filled bands, the veto of
 #: unfaithful stretches, and the bypass of clean material.
 STAGES_OFF = tuple(f"resonate extend -{stage}" for stage in ("precondition", "restore", "extend", "veto", "clean"))
@@ -102,9 +104,17 @@ def demucs_weights(given: str | None) -> Path:
             raise UserError(f"demucs={given}: there is no such file or folder.")
         return path
     import torch
+    from demucs.hf import DEFAULT_NAMESPACE, hf_repo_name
+    from huggingface_hub import try_to_load_from_cache
 
-    for name in CACHED_DEMUCS:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    repository = f"{DEFAULT_NAMESPACE}/{hf_repo_name(RELEASED)}"
+    places = [Path(torch.hub.get_dir()) / "checkpoints" / CACHED_DEMUCS]
+    listed = try_to_load_from_cache(repository, f"{RELEASED}.yaml")
+    if isinstance(listed, str):
+        (signature,) = yaml.safe_load(Path(listed).read_text("utf-8"))["models"]
+        found = try_to_load_from_cache(repository, f"{signature}.safetensors")
+        places += [Path(found)] if isinstance(found, str) else []
+    for path in places:
         if path.is_file():
             return path
     raise NotAvailable("its weights are not at hand; name them with demucs=PATH")
