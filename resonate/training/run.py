@@ -21,6 +21,7 @@ from resonate.models.selfcheck import check_device
 from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal, ramped_average
 from resonate.training.config import TrainConfig, TrainerConfig
 from resonate.training.heldout import data_for
+from resonate.training.memory import keep_freed_memory
 from resonate.training.record import check_same, make_record, without_paths, write_record
 from resonate.training.start import build_task, check_model
 
@@ -48,6 +49,9 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    accelerator, _ = pick_precision(config.trainer)
+    if accelerator == "cpu":
+        keep_freed_memory()
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     data = data_for(config)
@@ -58,7 +62,7 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     if checkpoint is not None:
         check_same(record, output)
     task = build_task(config, data, fresh=checkpoint is None)
-    if pick_precision(config.trainer)[0] == "mps":
+    if accelerator == "mps":
         check_device(task.model, "mps")
     write_record(record, output)
     trainer = build_trainer(config, output, without_paths(record))
