@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from resonate import STEMS
 from resonate.data import shards
 from resonate.errors import UserError
-from resonate.evaluate import separation
+from resonate.evaluate import multipass, separation
 from resonate.models.demucs_files import find_weights
 from resonate.models.released import fetch_released
 from resonate.models.restorer import Restorer, RestorerConfig
@@ -337,6 +337,56 @@ def test_whole_captures_are_separated_on_the_grid_of_restoring():
     block = segment_samples(model)
     first = int(block * 0.75)
     np.testing.assert_allclose(y[..., :first], output(model, x[None, :, :block])[0, ..., :first], atol=1e-6)
+
+
+class Share(torch.nn.Module):
+    """Gives a fifth of what it hears as each stem, whatever the block."""
+
+    segment, samplerate = Fraction(1), 44100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x[:, None].expand(-1, 4, -1, -1)
+
+
+def test_passes_are_those_of_restoring():
+    """Of a network that gives every stem a fifth: what is heard again, and what is left over, is known."""
+    x = sound(2, 100001)
+    # Shifted grids change nothing here; the stems' sum holds 0.8; what is in no stem, 0.2.
+    expected = {"one pass": 0.2, "4 shifts averaged": 0.2, "again, on the stems' sum": 0.16, "residual re-fed": 0.24}
+    for plan, share in expected.items():
+        stems = multipass.separate_by(Share(), x, multipass.PLANS[plan])
+        # A block's mean is shared out among the four, hence the tolerance.
+        np.testing.assert_allclose(stems, np.broadcast_to(share * x.numpy(), stems.shape), atol=2e-4)
+
+
+def test_shifted_grid_begins_before_the_recording():
+    model, x = tiny(), sound(2, 100001)
+    block = segment_samples(model)
+    early = separation.separate(model, x, offset=0.25)
+    before = round(0.25 * block)
+    first = torch.nn.functional.pad(x, (before, 0))[None, :, :block]
+    kept = int(block * 0.75) - before
+    np.testing.assert_allclose(early[..., :kept], output(model, first)[0, ..., before:before + kept], atol=1e-6)
+
+
+def test_passes_win_only_where_their_interval_does():
+    found = multipass.Found(songs=[f"S{k}" for k in range(8)], lengths=[1.0] * 8)
+    rng = np.random.default_rng(0)
+    effects = {"one pass": (0, 0), "2 shifts averaged": (0.3, 0.1), "residual re-fed": (0.5, 3)}
+    for plan, (mean, spread) in effects.items():
+        found.seconds[plan] = [1.0] * 8
+        for measured in multipass.MEASURES:
+            found.plans[plan][measured] = list(mean + spread * rng.standard_normal(8))
+    assert found.winner() == "2 shifts averaged"
+    mean, low, high = found.change("2 shifts averaged", "stems_si_sdr")
+    assert 0.2 < low < mean < high < 0.4
+    # A capture without a value does not count.
+    found.plans["one pass"]["noise_attenuation"][0] = float("nan")
+    assert np.isfinite(found.change("residual re-fed", "noise_attenuation")).all()
 
 
 def test_comparison_reports_the_change_against_the_capture_by_severity(tmp_path, monkeypatch, capsys):

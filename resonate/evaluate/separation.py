@@ -45,26 +45,29 @@ def severity_bin(severity: float) -> str:
     return next(name for name, end in BINS.items() if severity < end or name == "brutal")
 
 
-def separate(model: HTDemucs, x: Tensor) -> np.ndarray:
+def separate(model: HTDemucs, x: Tensor, stride: float = STRIDE, offset: float = 0.0) -> np.ndarray:
     """Separate a whole recording on the grid that restoring uses.
 
     Args:
         model: in eval mode; the result comes from its device.
         x: (2, samples), 44.1 kHz.
+        stride: from one block to the next, in blocks, 0.5 to 1.
+        offset: the grid begins so many blocks before the recording.
 
     Returns:
         (sources, 2, samples) float32.
     """
     device, block = next(model.parameters()).device, segment_samples(model)
-    hop, length = int(block * STRIDE), x.shape[-1]
-    fader, places, pieces = grid.Crossfader(block, hop), grid.starts(length, block, hop), []
+    before, hop, length = round(block * offset), max(int(block * stride), -(-block // 2)), x.shape[-1]
+    x = torch.nn.functional.pad(x, (before, 0))
+    fader, places, pieces = grid.Crossfader(block, hop), grid.starts(x.shape[-1], block, hop), []
     for start in places:
         piece = x[:, start:start + block].to(device).float()
         piece = torch.nn.functional.pad(piece, (0, block - piece.shape[-1]))
         with torch.no_grad():
             y = apply_separator(model, piece[None])[0].float().cpu().numpy()
         pieces.append(fader.push(y, last=start == places[-1]))
-    return np.concatenate(pieces, -1)[..., :length]
+    return np.concatenate(pieces, -1)[..., before:before + length]
 
 
 def score(estimates: np.ndarray, wet: np.ndarray, present: np.ndarray, capture: np.ndarray | None = None
@@ -98,6 +101,25 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i] for i in places]
 
 
+def choose(cache: Path, split: str, limit: int = 0) -> list[dict[str, Any]]:
+    """The examples of a rendered folder that have stems, at most ``limit`` (0: all), spread over the severities.
+
+    Raises UserError where there are none.
+    """
+    examples = [example for example in shards.choose(cache, split) if not example["mix_only"]]
+    if not examples:
+        raise UserError(f"{cache} holds only finished mixes in the split '{split}', which have no stems to compare.")
+    if limit and limit < len(examples):
+        examples = spread(sorted(examples, key=lambda example: example["severity"]), limit)
+    return examples
+
+
+def read(cache: Path, example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Capture (2, T), captured stems (4, 2, T) and clean stems (4, 2, T) of an example."""
+    rows = shards.read_audio(cache, example, slice(10))
+    return rows[0], rows[1:5], rows[6:10]
+
+
 def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0, clean: bool = False,
             target: str = "wet") -> dict[str, dict[str, dict[str, list[float]]]]:
     """Score models on the captures of a rendered cache.
@@ -113,17 +135,9 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
     Returns:
         severity ("all" for all of them), system ("input" for the recording itself), measure, values.
     """
-    examples = shards.choose(cache, split)
-    examples = [example for example in examples if not example["mix_only"]]
-    if not examples:
-        raise UserError(f"{cache} holds only finished mixes in the split '{split}', which have no stems to compare.")
-    if limit and limit < len(examples):
-        examples.sort(key=lambda example: example["severity"])
-        examples = spread(examples, limit)
     found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for example in track(examples, "Separating", console=Console(stderr=True)):
-        rows = shards.read_audio(cache, example, slice(10))
-        capture, wet, dry = rows[0], rows[1:5], rows[6:10]
+    for example in track(choose(cache, split, limit), "Separating", console=Console(stderr=True)):
+        capture, wet, dry = read(cache, example)
         heard = dry.sum(0) if clean else capture
         reference = dry if clean or target == "dry" else wet
         outputs = {INPUT: as_input(heard), **{name: separate(model, torch.from_numpy(heard))
