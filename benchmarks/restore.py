@@ -1,16 +1,20 @@
 """What infer.py costs: peak memory over the length of a recording, time against the networks alone, share per stage.
 
-    python benchmarks/restore.py [--minutes 5 20] [--weights tiny] [--threads 1]
+    python benchmarks/restore.py --minutes 5 20 60            # the whole question; about an hour of one core
+    python benchmarks/restore.py --minutes 5 20 60 --weights tiny
+    python benchmarks/restore.py --minutes 5
 
 Each recording is made up (noise with a beat, from a fixed seed) and restored by infer.py in a process of its own in a
 temporary folder, whose disk needs some 100 MB a minute. `--weights tiny` takes untrained networks of a few thousand
 weights: memory and the stages around the networks in a fraction of the time, but no pace of the networks.
+
+Times of stages and networks are CPU seconds, so that other work on the machine does not count; with one thread they are
+what the wall clock shows on a machine at rest.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -60,7 +64,7 @@ def make(path: Path, minutes: float) -> Path:
 
 
 def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], dict[str, float]]:
-    """Wall s, CPU s, peak resident MB up to the master and with the page; seconds by stage, of infer.py."""
+    """Wall s, CPU s, peak resident MB up to the master and with the page; CPU seconds by stage, of infer.py."""
     command = [sys.executable, str(ROOT / "infer.py"), str(path), "-o", str(output), *words]
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -71,13 +75,13 @@ def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], di
     wall = time.perf_counter() - begun
     peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     log = max(output.glob(".hydra/*/infer.log")).read_text(encoding="utf-8")
-    before_page = float(re.findall(r"master took .*?\(peak (\d+) MB\)", log)[-1])
-    timings = json.loads((output / path.stem / "report.json").read_text(encoding="utf-8"))["timings"]
-    return [wall, usage.ru_utime + usage.ru_stime, before_page, peak], timings
+    stages = re.findall(r": (\w+) took [\d.]+ s \(CPU ([\d.]+) s, peak (\d+) MB\)", log)
+    before_page = next(float(megabytes) for name, _, megabytes in stages if name == "master")
+    return [wall, usage.ru_utime + usage.ru_stime, before_page, peak], {name: float(took) for name, took, _ in stages}
 
 
 def bare(separator: Path, restorer: Path) -> dict[str, float]:
-    """Seconds per second of recording of the networks' forward passes on the pipeline's grids: best of three."""
+    """CPU seconds per second of recording of the networks' bare passes on the pipeline's grids: best of three."""
     first, second = load_separator(separator), load_restorer(restorer)
     rng = np.random.default_rng(0)
     block = segment_samples(first)
@@ -92,9 +96,9 @@ def bare(separator: Path, restorer: Path) -> dict[str, float]:
         for name, (job, seconds) in jobs.items():
             times = []
             for _ in range(4):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 job()
-                times.append(time.perf_counter() - begun)
+                times.append(time.process_time() - begun)
             paces[name] = min(times[1:]) / seconds
     return paces
 
@@ -117,24 +121,31 @@ def main() -> None:
         for column in ("minutes", "wall s", "CPU s", "peak MB", "peak MB with page", "wall s per s"):
             table.add_column(column, justify="right")
         timings: dict[str, float] = {}
+        peaks: list[list[float]] = []
         for minutes in options.minutes:
             path = make(folder / f"{minutes:g}.wav", minutes)
             figures, timings = measure(path, folder / "out", words)
             pace = figures[0] / minutes / 60
             table.add_row(f"{minutes:g}", *(f"{value:.0f}" for value in figures), f"{pace:.3f}")
+            peaks.append(figures[2:])
             seconds = 60 * minutes
             path.unlink()
         console.print(table)
+        for what, column in zip(("up to the master", "with the page"), zip(*peaks, strict=True), strict=True):
+            console.print(f"largest peak over smallest, {what}: {max(column) / min(column):.3f}")
         paces = bare(*weights)
     table = Table(title=f"stages of the last one, {seconds:.0f} s of sound")
-    for column in ("stage", "s per s", "share", "network alone"):
+    for column in ("stage", "CPU s per s", "share", "network alone"):
         table.add_column(column, justify="right" if column != "stage" else "left")
     total = sum(timings.values())
     for stage, took in timings.items():
         alone = f"{paces[stage]:.4f}" if stage in paces else ""
         table.add_row(stage, f"{took / seconds:.4f}", f"{100 * took / total:.1f} %", alone)
-    table.add_row("together", f"{total / seconds:.4f}", "100 %", f"{sum(paces.values()):.4f}")
+    alone = sum(paces.values())
+    table.add_row("together", f"{total / seconds:.4f}", "100 %", f"{alone:.4f}")
     console.print(table)
+    for what, took in (("all stages", total), ("all but the page", total - timings["report"])):
+        console.print(f"{what} over the bare forward passes: {took / seconds / alone:.2f}")
 
 
 if __name__ == "__main__":

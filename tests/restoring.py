@@ -11,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from resonate import RATE
 from resonate.models.restorer import Restorer, RestorerConfig
 from resonate.models.separator import build_separator
+from resonate.models.stats import BINS, RecordingStats
 from resonate.models.weights import save_weights
+from resonate.restore.config import RestoreConfig
+from resonate.restore.work import Models, Work
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +50,23 @@ def music(seconds: float, rate: int, channels: int = 2, seed: int = 0) -> np.nda
     rows = [x + 0.05 * np.roll(x, 7 * k) + 0.01 * rng.standard_normal(n) for k in range(channels)]
     y = np.stack(rows)
     return (0.5 * y / np.abs(y).max()).astype(np.float32)
+
+
+def work_on(x: np.ndarray, folder: Path, **settings) -> Work:
+    """A `Work` that has come to the recording `x` (2, n) at 44.1 kHz, in which diagnosis found nothing; its noise floor
+    lies under everything. Nothing is read from disk."""
+    separator, restorer = map(str, tiny_weights())
+    config = RestoreConfig(separator=separator, restorer=restorer, device="cpu", **settings)
+    work = Work(folder / "x.wav", folder, folder, config, Models(config), rate=RATE, samples=x.shape[1])
+    floor = np.full(BINS, -150.0, np.float32)
+    work.stats = RecordingStats(floor + 100, floor, 20.0, 20000.0, -20.0)
+    work.diagnosis = {
+        "songs": {"songs": [[0.0, x.shape[1] / RATE]], "gaps": []}, "clean": False, "clipped_share": 0.0,
+        "clip_levels": {"high": []}, "hum": {"lines": []}, "agc": {"range_db": 0.0}, "music_to_crowd_db": 6.0,
+    }  # fmt: skip
+    for name in ("ingested", "input", "heard", "separator_input"):
+        work.new_track(name).fill([(0, x)])
+    return work
 
 
 def weights_arguments() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from resonate import RATE
@@ -16,7 +17,7 @@ from resonate.restore.diagnosis.errors import diagnose, errors_of, gain_error_db
 from resonate.restore.diagnosis.hum import HumMeter
 from resonate.restore.diagnosis.levels import PER_SECOND, LevelMeter, measure_levels, running_mean
 from resonate.restore.diagnosis.listener import listen
-from resonate.restore.diagnosis.room import decay_times
+from resonate.restore.diagnosis.room import OCTAVES, decay_times, early_magnitude
 from resonate.restore.diagnosis.sentences import sentences
 from resonate.restore.diagnosis.songs import find_songs
 from resonate.restore.diagnosis.truth import Source, captures, made_up_stems
@@ -117,17 +118,47 @@ def test_dual_mono_is_one_channel():
     assert measured(ChannelMeter(), np.zeros((2, 100), np.float32)).kind == "mono"
 
 
-@pytest.mark.parametrize("rt60_s", [0.6, 1.5])
-def test_decays_after_sound_stops_show_the_room(rt60_s):
-    """Bursts of noise through an exponential decay: nothing else slows or hides it."""
+@pytest.mark.parametrize("times", [{1000: 0.6, 2000: 0.6, 4000: 0.6}, {1000: 1.8, 2000: 1.2, 4000: 0.8}])
+def test_decays_after_sound_stops_show_the_room(times):
+    """Bursts of noise through exponential decays, one per octave: nothing else slows or hides them."""
     rng = np.random.default_rng(0)
     n = 24 * RATE
     t = np.arange(n) / RATE
     dry = rng.standard_normal(n) * ((t % 3.0) < 0.3)
-    tail = rng.standard_normal(int(2 * RATE)) * 10 ** (-3 * np.arange(2 * RATE) / RATE / rt60_s)
+    at = np.arange(int(2 * RATE)) / RATE
+    tail = np.zeros(len(at))
+    for octave, rt60_s in times.items():
+        inside = butter(4, [octave / 2**0.5, octave * 2**0.5], "bandpass", fs=RATE, output="sos")
+        tail += sosfilt(inside, rng.standard_normal(len(at)) * 10 ** (-3 * at / rt60_s))
     x = fftconvolve(dry, tail)[:n].astype(np.float32)
-    times = decay_times(measure_levels(np.stack([x, x]) * 0.001))
-    assert all(times[o] == pytest.approx(rt60_s, rel=0.25) for o in (1000, 2000, 4000))
+    found = decay_times(measure_levels(np.stack([x, x]) * 0.001))
+    errors = {o: found[o] / rt60_s - 1 for o, rt60_s in times.items()}
+    assert all(abs(error) < 0.25 for error in errors.values()), errors
+
+
+def test_early_magnitude_is_the_colour_of_what_comes_first():
+    """The same music with a known EQ and a long tail, which has another colour: the EQ is what changes."""
+    x = band(12.0, 5)
+    eq = sosfilt(butter(1, 1500, fs=RATE, output="sos"), x)
+    rng = np.random.default_rng(0)
+    at = np.arange(2 * RATE) / RATE
+    tail = sosfilt(butter(2, [200, 900], "bandpass", fs=RATE, output="sos"), rng.standard_normal(len(at)))
+    tail *= 10 ** (-3 * at / 1.8)
+    late = np.stack([fftconvolve(row, tail)[: x.shape[1]] for row in eq])
+    late *= 0.7 * np.sqrt(np.square(eq).mean() / np.square(late).mean())
+    plain, coloured = (early_magnitude(measure_levels(y.astype(np.float32))) for y in (x, eq + late))
+    heard = [o for o in OCTAVES if 125 <= o <= 8000]
+    true = np.array([-10 * np.log10(1 + (o / 1500) ** 2) for o in heard])
+    true -= np.mean([v for o, v in zip(heard, true, strict=True) if 250 <= o <= 4000])
+    error = np.array([coloured[o] - plain[o] for o in heard]) - true
+    assert np.abs(error).mean() < 2.5 and np.abs(error).mean() < 0.7 * np.abs(true).mean(), error.round(1)
+
+
+def test_early_magnitude_ignores_level_and_says_nothing_of_silence():
+    x = band(6.0, 5)
+    one, other = (early_magnitude(measure_levels(g * x)) for g in (1.0, 0.1))
+    assert [one[o] for o in OCTAVES] == pytest.approx([other[o] for o in OCTAVES], abs=0.2)
+    assert set(early_magnitude(measure_levels(np.zeros((2, RATE), np.float32))).values()) == {None}
 
 
 def test_set_list_of_two_songs():
@@ -191,11 +222,36 @@ def test_reasons_name_what_is_wrong():
         assert len(clean.reasons({**good, name: value}, clean.CleanLimits())) == 1, name
 
 
-def test_estimators_on_a_capture_give_a_table():
-    truth = next(captures(Source.load(None, None, "valid"), 1, 8.0, 2))
-    names = [error.name for error in errors_of(truth)]
-    assert {"clarity C80 (dB)", "noise floor (dB)"} <= set(names)
-    assert table(errors_of(truth)).row_count == len(names)
+#: Most that each estimator's median error over the simulated captures of the test below may be. The noise of so few is
+#: large: the figures are in the model card and come from `python -m resonate.restore.diagnosis.errors`.
+MEDIAN_ERRORS = {
+    "lower band edge (octaves)": 1.5,
+    "upper band edge (octaves)": 2.0,
+    "music to crowd, over time (dB)": 15.0,
+    "music to crowd, whole (dB)": 15.0,
+    "reverberation time (factor)": 2.0,
+    "clarity C80 (dB)": 8.0,
+    "clipped samples (per 1000)": 20.0,
+    "AGC range (dB)": 8.0,
+    "early magnitude, each octave (dB)": 8.0,
+    "channels (wrong = 1)": 0.0,
+    "noise floor (dB)": 3.0,
+    "hum, none there (wrong = 1)": 0.0,
+    "hum at -26 dB, found (wrong = 1)": 0.0,
+    "bypassed though captured (wrong = 1)": 0.0,
+}
+
+
+def test_estimators_on_captures_whose_truth_is_known():
+    """Prints the table of errors (shown with -s): each estimator against the truth of three simulated captures."""
+    found = [e for truth in captures(Source.load(None, None, "valid"), 3, 12.0, 2) for e in errors_of(truth)]
+    rows = table(found)
+    Console(width=140).print(rows)
+    assert set(MEDIAN_ERRORS) <= {error.name for error in found}
+    for name, most in MEDIAN_ERRORS.items():
+        median = np.median([abs(float(e.said) - float(e.true)) for e in found if e.name == name])
+        assert median <= most, (name, median)
+    assert rows.row_count == len({error.name for error in found})
 
 
 def test_silence_is_said_to_be_silent():

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from restoring import music
+import torch
+from restoring import music, work_on
 
-from resonate import RATE, faithfulness
+from resonate import RATE, STEMS, faithfulness
 from resonate.faithfulness import Limits, check, magnitudes
 from resonate.models.stats import BINS, HOP
-from resonate.restore import veto
-from resonate.restore.config import RestoreConfig
+from resonate.restore import deliver, precondition, separation, veto
+from resonate.restore.config import RestoreConfig, Veto
 from resonate.restore.diagnosis.truth import made_up_stems
 from resonate.restore.store import Store, Track
 
@@ -166,6 +167,98 @@ def test_veto_takes_back_what_fails_and_nothing_else(tmp_path):
     veto.apply(work, gain, extension)
     rows = gain.read_rows(0, frames).astype(np.float32)
     assert rows.min() >= 0.5 and rows.max() <= 1.0 and (rows == 1).all(1).mean() > 0.3
+
+
+def late(seconds: float, n: int) -> np.ndarray:
+    """(2, n): a loud tone that nothing holds, in the second from `seconds` on."""
+    t = np.arange(n) / RATE
+    tone = 0.7 * np.sin(2 * np.pi * 1234.5 * t) * ((t >= seconds) & (t < seconds + 1))
+    return np.stack([tone, tone]).astype(np.float32)
+
+
+def within(item: dict) -> slice:
+    """The samples of a stretch that are taken back wholly; within its last frame the result begins to fade in."""
+    return slice(item["frames"][0] * HOP, (item["frames"][1] - 1) * HOP)
+
+
+@pytest.mark.parametrize("rate", [RATE, 48000])
+def test_a_stage_s_track_is_taken_back_where_it_fails(rate, tmp_path):
+    x = band(9.0)
+    work = work_on(x, tmp_path, veto=Veto(seconds=3.0))
+    given, made = (work.new_track(name, 2, x.shape[1], rate).fill([(0, x)]) for name in ("given", "made"))
+    made.write(0, x + late(4.2, x.shape[1]))
+    found = veto.check_track(work, "width", made, given)
+    assert [item["stage"] for item in found] == ["width"] and found[0]["part"] == "sound"
+    inside, y = within(found[0]), made.read(0, x.shape[1])
+    assert np.array_equal(y[:, inside], x[:, inside])
+    assert np.array_equal(y[:, : 2 * RATE], x[:, : 2 * RATE]) and np.abs(y - x).max() < 1e-6
+    made.write(0, x + late(4.2, x.shape[1]))
+    work.config = replace(work.config, veto=replace(work.config.veto, enabled=False))
+    assert veto.check_track(work, "width", made, given) == []
+    assert np.abs(made.read(0, x.shape[1]) - x).max() > 0.5
+    work.close()
+
+
+def test_a_repair_that_invents_is_taken_back_and_made_again_for_the_proof(tmp_path, monkeypatch):
+    x = band(9.0)
+    work = work_on(x, tmp_path, mode="reveal", veto=Veto(seconds=3.0))
+    given = work.track["ingested"]
+    real = precondition.linear_blocks
+
+    def inventing(source, effect):
+        tone = late(7.3, x.shape[1])
+        for start, block in real(source, effect):
+            yield start, block + tone[:, start : start + block.shape[1]]
+
+    monkeypatch.setattr(precondition, "linear_blocks", inventing)
+    effect = precondition.Precondition().run(work)
+    assert [(item["stage"], item["part"]) for item in effect["taken_back"]] == [("precondition", "sound")]
+    y = work.track["separator_input"].read(0, x.shape[1])
+    # To the very end, and nowhere else.
+    first = effect["taken_back"][0]["frames"][0] * HOP
+    assert np.array_equal(y[:, first:], x[:, first:])
+    assert not np.array_equal(y[:, :RATE], x[:, :RATE])
+    work.track["ingested"] = given
+    assert np.array_equal(precondition.again(work, effect, tmp_path / "work").read(0, x.shape[1]), y)
+    work.close()
+
+
+def test_a_separation_that_invents_leaves_all_in_one_stem(tmp_path, monkeypatch):
+    x = band(9.0)
+    work = work_on(x, tmp_path, veto=Veto(seconds=3.0))
+    blocks = iter(range(1000))
+
+    def quarters(model, y):
+        tone = 0.7 * torch.sin(2 * np.pi * 1234.5 / RATE * torch.arange(y.shape[-1]))
+        return y[:, None].expand(1, 4, 2, -1) / 4 + (tone if next(blocks) == 6 else 0.0)
+
+    monkeypatch.setattr("resonate.restore.separation.apply_separator", quarters)
+    effect = separation.Separate().run(work)
+    (item,) = effect["taken_back"]
+    assert item["stage"] == "separate" and item["from"] < 4.6 < item["to"]
+    y = work.track["separated"].read(0, x.shape[1]).reshape(4, 2, -1)
+    inside = within(item)
+    other = STEMS.index("other")
+    assert np.array_equal(y[other][:, inside], x[:, inside])
+    assert not np.delete(y, other, 0)[..., inside].any()
+    assert np.abs(y[..., : 2 * RATE] - x[:, : 2 * RATE] / 4).max() < 1e-6
+    work.close()
+
+
+def test_a_limiter_that_fails_the_checks_is_left_out(tmp_path, monkeypatch):
+    x = band(4.0) / 0.3
+    x[:, ::11025] *= 8
+    work = work_on(x, tmp_path)
+    work.new_track("premaster").fill([(0, 0.1 * x)])
+    (tmp_path / "a").mkdir()
+    work.result = tmp_path / "a"
+    plain = deliver.Master().run(work)
+    monkeypatch.setattr(veto.faithfulness, "check", lambda *_: ({"onsets": 0.0}, ["onsets"]))
+    again = deliver.Master().run(work)
+    assert plain["taken_back"] == [] and again["taken_back"][0]["why"] == ["onsets that the recording lacks"]
+    assert again["loudness_after_lufs"] < plain["loudness_after_lufs"]
+    assert again["most_limiting_db"] < plain["most_limiting_db"]
+    work.close()
 
 
 def test_kept_fades_at_both_ends():

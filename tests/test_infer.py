@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -14,11 +15,15 @@ import soundfile
 from restoring import infer, music, weights_arguments
 
 from resonate import STEMS, audio
-from resonate.restore.command import main
+from resonate.restore.arguments import parse
+from resonate.restore.command import main, read_config
 from resonate.restore.config import Master
+from resonate.restore.estimate import estimate, used
 from resonate.restore.loudness import LoudnessMeter
 from resonate.restore.mastering import master
+from resonate.restore.pipeline import restore
 from resonate.restore.store import Track
+from resonate.restore.work import Models
 
 WEIRD = (
     "Voice 001 (1).m4a",
@@ -97,6 +102,7 @@ def test_everything_that_is_promised_is_there(tmp_path):
         "diagnose",
         "precondition",
         "separate",
+        "choose",
         "restore",
         "remix",
         "ledger",
@@ -233,8 +239,8 @@ def test_master_meets_loudness_and_true_peak(kind, rate, tmp_path):
     rng = np.random.default_rng(0)
     drums = x + 0.15 * rng.standard_normal(x.shape) * np.exp(-(np.arange(x.shape[1]) % (rate // 2)) / (0.02 * rate))
     x = {"music": x, "noise": rng.standard_normal(x.shape), "quiet": 0.02 * x, "loud": 9 * x, "drums": drums}[kind]
-    blocks, effect = master(as_track(x, rate, tmp_path), Master())
-    y = np.concatenate(list(blocks()), 1)
+    made, effect = master(as_track(x, rate, tmp_path), Master())
+    y = np.concatenate(list(made.blocks()), 1)
     audio.write(tmp_path / "y.wav", y, rate, "PCM_24")
     loudness, peak = ebur128(tmp_path / "y.wav")
     assert abs(loudness + 14) < 0.15 and peak <= -1.0, effect
@@ -245,8 +251,8 @@ def test_master_meets_loudness_and_true_peak(kind, rate, tmp_path):
 def test_too_peaky_sound_stays_quieter_and_below_the_ceiling(tmp_path):
     x = 1e-3 * music(3, 48000)
     x[:, ::4800] = 0.9
-    blocks, effect = master(as_track(x, 48000, tmp_path), Master())
-    audio.write(tmp_path / "y.wav", np.concatenate(list(blocks()), 1), 48000, "PCM_24")
+    made, effect = master(as_track(x, 48000, tmp_path), Master())
+    audio.write(tmp_path / "y.wav", np.concatenate(list(made.blocks()), 1), 48000, "PCM_24")
     loudness, peak = ebur128(tmp_path / "y.wav")
     assert loudness < -20 and peak <= -1.0
     assert effect["most_limiting_db"] <= 13
@@ -257,8 +263,8 @@ def test_limiting_leaves_quiet_stretches_alone(tmp_path):
     x = 0.2 * music(4, 44100)
     x[:, 2 * 44100] = 1.0
     track = as_track(x, 44100, tmp_path)
-    blocks, effect = master(track, Master())
-    y = np.concatenate(list(blocks()), 1)
+    made, effect = master(track, Master())
+    y = np.concatenate(list(made.blocks()), 1)
     ratio = y[0, : 44100 * 3 // 2] / x[0, : 44100 * 3 // 2]
     assert effect["most_limiting_db"] > 1 and np.ptp(20 * np.log10(ratio[np.abs(x[0, : len(ratio)]) > 1e-3])) < 0.01
 
@@ -273,3 +279,38 @@ def test_streamed_loudness_is_that_of_a_known_sine(rate):
         meter.push(np.stack([x, x])[:, start : start + 12_345])
     assert abs(meter.loudness() + 20.0) < 0.1
     assert len(meter.power) == 500
+
+
+def test_the_estimate_of_disk_holds_at_every_stage(tmp_path):
+    path, out = tmp_path / "x.wav", tmp_path / "out"
+    audio.write(path, music(6, 48000), 48000)
+    out.mkdir()
+    config, _ = read_config(parse(["threads=1", "device=cpu", "restore=best", *weights_arguments()]))
+    models = Models(config)
+    expected, most = estimate(audio.probe(path), config, models), 0
+
+    def tell(stage: str, share: float) -> None:
+        nonlocal most
+        most = max(most, used(out))
+
+    restore(path, out / "x", config, models, tell)
+    assert 0.4 * (expected.result + expected.scratch) < most < expected.result + expected.scratch
+    assert 0.6 * expected.result < used(out) < 1.1 * expected.result
+
+
+def test_the_estimate_grows_with_what_is_asked(tmp_path):
+    source = audio.Source("wav", "pcm_s16le", 44100, 2, expected=60 * 44100)
+
+    def expected(*words: str, length: int = 60):
+        config, _ = read_config(parse(["device=cpu", *words, *weights_arguments()]))
+        return estimate(replace(source, expected=length * 44100), config, Models(config))
+
+    plain = expected()
+    assert expected(length=3600).result > 40 * plain.result and expected(length=3600).time > 20 * plain.time
+    # Memory does not grow with the recording, but for the previews, which end at a quarter of an hour.
+    assert expected(length=10800).memory == expected(length=1000).memory
+    assert expected("restore=best").stages["separate"] > 2 * plain.stages["separate"]
+    assert expected("ledger=false").result < 0.7 * plain.result
+    assert expected("start=30", "duration=15").seconds == 15
+    assert expected("diagnose_only=true").time < 0.5 * plain.time
+    assert set(expected("diagnose_only=true").stages) == {"ingest", "diagnose"}

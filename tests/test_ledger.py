@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from restoring import music, tiny_weights, weights_arguments
+from restoring import music, tiny_weights, weights_arguments, work_on
 
 from resonate import RATE, STEMS, audio
 from resonate.models.restorer import apply_gain
@@ -19,6 +19,7 @@ from resonate.restore.command import main
 from resonate.restore.deliver import LEDGER
 from resonate.restore.networks import MASK_UNIT, ratio_masks, stem_masks
 from resonate.restore.proof import prove
+from resonate.restore.stages import chain
 from resonate.restore.store import Track
 
 #: -120 dBFS.
@@ -131,7 +132,8 @@ def test_the_operators_by_hand_without_the_pipeline(results):
     _, result = results["44k-stereo", "reveal"]
     x = load(result / "ledger", "separator_input")[0].astype(np.float32)
     gain, mask = np.load(result / "work" / "gain.npy"), np.load(result / "work" / "mask.npy")
-    assert gain.min() >= 0 and gain.max() <= load_restorer(tiny_weights()[1]).max_gain
+    bound = 10 ** (load_restorer(tiny_weights()[1]).config.max_gain_db / 20)  # without the corrective EQ's
+    assert gain.min() >= 0 and gain.max() <= bound
     assert mask.sum(1, dtype=np.int64).max() <= MASK_UNIT
     y = apply_gain(torch.from_numpy(x)[None], torch.from_numpy(gain.T.astype(np.float32))[None])[0].numpy()
     assert np.abs(y - load(result / "ledger", "revealed")[0]).max() < LIMIT
@@ -152,6 +154,27 @@ def test_extension_lies_outside_the_band(results):
     low, high = report["diagnosis"]["low_hz"], report["diagnosis"]["high_hz"]
     inside = power[:, (f > low + 60) & (f < high - 60)].sum() / power.sum()
     assert inside < 1e-3
+
+
+def test_clean_material_passes_bit_by_bit(tmp_path):
+    x = music(1.5, RATE)
+    work = work_on(x, tmp_path)
+    work.diagnosis["clean"] = True
+    effects = {}
+    for stage in chain(work.config)[2:]:
+        work.folder = work.result = tmp_path / stage.name
+        work.folder.mkdir()
+        effects[stage.name] = stage.run(work)
+        if stage.name == "stems":
+            break
+    assert effects["choose"]["track_made_from"] == "mix" and "clean" in effects["choose"]["because"]
+    files = {p.stem: soundfile.read(p, dtype="float32")[0].T for p in tmp_path.glob("*/*/*.wav")}
+    assert not files["removed"].any() and not files["extended"].any()
+    for name in ("separator_input", "revealed", "premaster"):
+        assert np.array_equal(files[name], x), name
+    assert np.array_equal(work.track["premaster"].read(0, x.shape[1]), x)
+    assert np.abs(sum(files[name].astype(np.float64) for name in STEMS) - x).max() < LIMIT
+    work.close()
 
 
 @pytest.mark.parametrize("n", [22_050, 131_072, 140_001, 3 * operator.FRAMES * 512 + 17])

@@ -138,7 +138,7 @@ def test_a_stop_costs_one_block_and_not_the_stage(recording, whole, tmp_path):
     ("word", "first"),
     [
         ("master.loudness=-16", "master"),
-        ("strength.gain=0.5", "restore"),
+        ("strength.gain=0.5", "choose"),
     ],
 )
 def test_only_later_stages_run_again(recording, whole, tmp_path, word, first):
@@ -208,11 +208,11 @@ def comparable(result: Path) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(1500)
 def test_kill_9_at_random_moments(tmp_path):
-    """The real thing: a process that is killed, several times, and then left to finish."""
+    """The real thing: a process that is killed, five times, and then left to finish."""
     path = tmp_path / "x.wav"
-    audio.write(path, music(20, 44100), 44100)
+    audio.write(path, music(12, 44100), 44100)
     words = [str(path), "threads=1", "device=cpu", "separate.shifts=2", *weights_arguments()]
 
     def start(output: str) -> subprocess.Popen:
@@ -234,7 +234,7 @@ def test_kill_9_at_random_moments(tmp_path):
 
     finish("whole")
     rng = random.Random(0)
-    moments = [("separate", 1.0), ("separate", 3.0), ("restore", 0.5), ("remix", 0.3), ("master", 0.0), ("report", 1.0)]
+    moments = [("separate", 1.0), ("separate", 3.0), ("restore", 0.5), ("remix", 0.3), ("report", 1.0)]
     for stage, most in moments:
         process = start("killed")
         wait_for(process, stage)

@@ -30,6 +30,7 @@ def work_with(x: np.ndarray, folder, given: np.ndarray | None = None, **settings
     for name, content in (("premaster", x), ("input", x if given is None else given)):
         work.new_track(name, 2, x.shape[1], RATE).write(0, content)
     work.stats = measure_stats(noise(1))  # steady noise: no edges are found, so the whole band counts as captured
+    work.diagnosis = {"songs": {"songs": [], "gaps": []}}
     (folder / "b").mkdir()
     work.folder = folder / "b"
     return work

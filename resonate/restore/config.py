@@ -10,12 +10,13 @@ from resonate.faithfulness import Limits
 from resonate.restore.diagnosis.clean import CleanLimits
 
 MODES = ("extend", "reveal")
+TRACKS = ("auto", "mix", "stems")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 #: The stages in their usual order; `resonate.restore.stages` checks another choice or order.
 _STAGES = (
-    "ingest", "diagnose", "precondition", "separate", "restore", "remix", "ledger", "stems", "equalise", "match",
-    "compress", "width", "master",
+    "ingest", "diagnose", "precondition", "separate", "choose", "restore", "remix", "ledger", "stems", "equalise",
+    "match", "compress", "width", "master",
 )  # fmt: skip
 
 
@@ -64,6 +65,17 @@ class Separate:
     again: bool = False
     residual: bool = False
     stride: float = 0.75
+
+
+@dataclass
+class Choose:
+    """What the track is made from: `mix`, `stems`, or `auto`: both are tried on at most `most` stretches of `seconds`,
+    and the stems must come nearer by `least_db`; see `resonate.restore.choice`."""
+
+    track: str = "auto"
+    most: int = 3
+    seconds: float = 8.0
+    least_db: float = 0.2
 
 
 @dataclass
@@ -137,6 +149,7 @@ class RestoreConfig:
     clean: Clean = field(default_factory=Clean)
     precondition: Precondition = field(default_factory=Precondition)
     separate: Separate = field(default_factory=Separate)
+    choose: Choose = field(default_factory=Choose)
     strength: Strength = field(default_factory=Strength)
     veto: Veto = field(default_factory=Veto)
     equalise: Equalise = field(default_factory=Equalise)
@@ -177,6 +190,9 @@ _BOUNDS = {
     "veto.silence_db": (0.0, 120.0),
     "separate.shifts": (1, 8),
     "separate.stride": (0.5, 0.95),
+    "choose.most": (1, 20),
+    "choose.seconds": (2.0, 60.0),
+    "choose.least_db": (0.0, 20.0),
     "strength.gain": (0.0, 1.0),
     "strength.extension": (0.0, 1.0),
     "equalise.max_db": (0.0, 12.0),
@@ -199,6 +215,8 @@ def from_dict(values: dict[str, Any]) -> RestoreConfig:
         raise UserError(f"mode={config.mode} is not known: choose one of {', '.join(MODES)}.")
     if config.device.split(":")[0] not in DEVICES:
         raise UserError(f"device={config.device} is not known: choose one of {', '.join(DEVICES)}.")
+    if config.choose.track not in TRACKS:
+        raise UserError(f"choose.track={config.choose.track} is not known: choose one of {', '.join(TRACKS)}.")
     check_bounds(config, _BOUNDS)
     if config.duration is not None and not 0.5 <= config.duration <= 1e7:
         raise UserError(f"duration={config.duration} is out of range: a stretch has at least 0.5 seconds.")

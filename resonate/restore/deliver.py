@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from resonate import RATE, STEMS
 from resonate.audio_wav import WavWriter
-from resonate.restore import mastering
+from resonate.restore import mastering, veto
 from resonate.restore.config import RestoreConfig
+from resonate.restore.precondition import bypassed
 from resonate.restore.prepare import resampled
 from resonate.restore.separation import stem_rows
 from resonate.restore.work import Work, to_db
@@ -74,6 +75,7 @@ class Ledger:
         for start, block in work.track["separator_input"].blocks():
             n = block.shape[1]
             revealed, extended = (stem_sum(work.track[name].read(start, n)) for name in ("revealed", "extended"))
+            revealed = block if bypassed(work) else revealed
             yield np.concatenate([block, revealed, extended, work.track["separated"].read(start, n)])
 
 
@@ -89,10 +91,12 @@ def ledger_blocks(rows: np.ndarray, given: np.ndarray) -> dict[str, np.ndarray]:
     return out
 
 
-def _both(work: Work) -> Iterator[np.ndarray]:
-    """Revealed plus extended, stem by stem, (8, n) blocks."""
+def _restored(work: Work) -> Iterator[np.ndarray]:
+    """(10, n) blocks: revealed plus extended, stem by stem, and their sum; for clean material the very recording."""
     for start, block in work.track["revealed"].blocks():
-        yield block + work.track["extended"].read(start, block.shape[1])
+        stems = block + work.track["extended"].read(start, block.shape[1])
+        whole = work.track["separator_input"].read(start, block.shape[1]) if bypassed(work) else stem_sum(stems)
+        yield np.concatenate([stems, whole])
 
 
 class Stems:
@@ -115,8 +119,9 @@ class Stems:
                 stack.enter_context(WavWriter(folder / f"{name}.wav", work.output_rate, 2, work.output_length))
                 for name in STEMS
             ]
-            for start, block in resampled(_both(work), 2 * len(STEMS), RATE, work.output_rate, work.output_length):
-                premaster.write(start, stem_sum(block))
+            rows = resampled(_restored(work), 2 * len(STEMS) + 2, RATE, work.output_rate, work.output_length)
+            for start, block in rows:
+                premaster.write(start, block[2 * len(STEMS) :])
                 for k, file in enumerate(files):
                     file.write(block[stem_rows(k)])
                     peak[k] = max(peak[k], float(np.abs(block[stem_rows(k)]).max()))
@@ -137,10 +142,16 @@ class Master:
         return asdict(config.master)
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Writes `master.wav`."""
-        blocks, effect = mastering.master(work.track["premaster"], work.config.master)
+        """Writes `master.wav`. Where the limiter fails the faithfulness checks, loudness stays so low that it hardly
+        acts: a stretch cannot be taken back alone, since its peaks would exceed the ceiling."""
+        track = work.track["premaster"]
+        mastered, effect = mastering.master(track, work.config.master)
+        taken_back = veto.judge_sound(work, self.name, mastered, track, track.rate)
+        if taken_back:
+            mastered, effect = mastering.master(track, replace(work.config.master, max_limiting_db=0.0))
         path: Path = work.result / "master.wav"
         with WavWriter(path, work.output_rate, 2, work.output_length, "PCM_24") as file:
-            for block in blocks():
+            for block in mastered.blocks():
                 file.write(block)
-        return {"rate": work.output_rate, "samples": work.output_length, "bits": 24, **effect}
+        facts = {"rate": work.output_rate, "samples": work.output_length, "bits": 24}
+        return {**facts, **effect, "taken_back": taken_back}

@@ -21,9 +21,9 @@ from resonate.restore.work import Models, output_rate
 PACE = {
     "ingest": 0.003,
     "diagnose": 0.015,
-    "precondition": 0.02,
+    "precondition": 0.03,
     "restore": 0.11,
-    "remix": 0.055,
+    "remix": 0.02,
     "ledger": 0.01,
     "master": 0.03,
     "report": 0.05,
@@ -84,6 +84,9 @@ def estimate(source: Source, config: RestoreConfig, models: Models) -> Estimate:
     for name in ("separate", "restore"):
         pace[name] *= _NETWORKS[kind]
     pace["report"] = PACE["report"]
+    # Each stretch that is tried is separated once and restored three times.
+    tried = config.choose.seconds * min(config.choose.most, 1 + seconds / 150) if "choose" in pace else 0.0
+    pace["choose"] = min(0.5, tried / max(seconds, 1.0)) * (pace["separate"] + 3 * pace["restore"])
     out = resampled_length(round(seconds * rate), rate, output_rate(rate))
     gains = seconds * RATE / HOP * BINS * 8
     result = out * (4 * 8 + 6) + gains + (10 * own if config.ledger else 0) + 2e6
@@ -104,13 +107,18 @@ def check_disk(estimates: list[Estimate], output: Path, kept: list[Path]) -> Non
     What an earlier run left in the folders `kept` is used again, so it counts as free.
     """
     need = sum(e.result for e in estimates) + max(e.scratch for e in estimates)
-    there = sum(file.stat().st_blocks * 512 for folder in kept for file in folder.rglob("*") if file.is_file())
-    free = shutil.disk_usage(output).free + there
+    free = shutil.disk_usage(output).free + sum(used(folder) for folder in kept)
     if need > free:
         raise UserError(
             f"The disk of {output} has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: "
             "free some, choose another output, or use ledger=false."
         )
+
+
+def used(folder: Path) -> int:
+    """Bytes of disk that the files below `folder` take; a file with several names counts once."""
+    found = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    return sum({(at.st_dev, at.st_ino): at.st_blocks * 512 for at in found}.values())
 
 
 def sentence(estimates: list[Estimate], device: str) -> str:

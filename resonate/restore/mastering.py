@@ -53,9 +53,9 @@ class Gains:
     step: int
 
     def at(self, start: int, count: int) -> np.ndarray:
-        """Linear gain of samples [start, start + count)."""
-        position = (start + np.arange(count)) / self.step
-        first, last = int(position[0]), int(position[-1]) + 2
+        """Linear gain of samples [start, start + count); that of the first and the last sample beyond them."""
+        position = np.clip((start + np.arange(count)) / self.step, 0, len(self.limiter_db) - 1)
+        first, last = int(position[0]), min(int(position[-1]) + 2, len(self.limiter_db))
         db = np.interp(position, np.arange(first, last), self.limiter_db[first:last])
         return (10 ** ((db + self.makeup_db) / 20)).astype(np.float32)
 
@@ -110,12 +110,34 @@ def _limited_loudness(levels: Levels, limiter: np.ndarray) -> float:
     return integrated(levels.power * (np.diff(sums[edges]) / np.maximum(np.diff(edges), 1)))
 
 
-def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarray]], dict[str, float | None]]:
+@dataclass
+class Mastered:
+    """`track` under `gains`; reads as a `Track` does."""
+
+    track: Track
+    gains: Gains
+
+    @property
+    def length(self) -> int:
+        """Samples."""
+        return self.track.length
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """(2, count) samples from `start` on; zeros outside."""
+        return self.track.read(start, count) * self.gains.at(start, count)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """(2, n) blocks over the whole track."""
+        for start, block in self.track.blocks():
+            yield block * self.gains.at(start, block.shape[1])
+
+
+def master(track: Track, config: Master) -> tuple[Mastered, dict[str, float | None]]:
     """Gains for a stereo track, checked on the result.
 
     Returns:
-        a function that yields the mastered (2, n) blocks, and what was done: loudness and true peak before and after,
-        make-up gain, most limiting, in LUFS, dBTP and dB.
+        the mastered sound, and what was done: loudness and true peak before and after, make-up gain, most limiting, in
+        LUFS, dBTP and dB.
     """
     before = measure(track)
     gains = find_gains(before, config)
@@ -139,10 +161,6 @@ def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarr
         gains = replace(gains, makeup_db=gains.makeup_db - over - 0.01)
         after = measure(track, process)
 
-    def blocks() -> Iterator[np.ndarray]:
-        for start, block in track.blocks():
-            yield process(start, block)
-
     effect = {
         "loudness_before_lufs": before.loudness,
         "loudness_after_lufs": after.loudness,
@@ -151,7 +169,7 @@ def master(track: Track, config: Master) -> tuple[Callable[[], Iterator[np.ndarr
         "makeup_gain_db": gains.makeup_db,
         "most_limiting_db": float(-gains.limiter_db.min()),
     }
-    return blocks, {k: round(v, 3) if np.isfinite(v) else None for k, v in effect.items()}
+    return Mastered(track, gains), {k: round(v, 3) if np.isfinite(v) else None for k, v in effect.items()}
 
 
 def _most(levels: Levels, config: Master) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from resonate import STEMS
+from resonate.models.restorer import Restorer
 from resonate.models.stats import BINS, HOP
 from resonate.restore import grid, operator, veto
 from resonate.restore.config import RestoreConfig
 from resonate.restore.precondition import bypassed
-from resonate.restore.store import Track
+from resonate.restore.store import Store, Track
 from resonate.restore.work import Work, finite, to_db
 
 #: Frames per block of the restorer and from one block to the next (11.9 s and 8.9 s).
@@ -62,30 +63,22 @@ class Restore:
         taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
-    def _network(self, work: Work, gain: Any, extension: Track) -> None:
-        source, model = work.track["separator_input"], work.models.restorer
-        block, hop = RESTORE_BLOCK, RESTORE_HOP
-        places = grid.starts(work.frames, block, hop)
-        if work.frames < block:
-            block = hop = max(work.frames, 6)
-        gain_fader, wave_fader = grid.Crossfader(block, hop), grid.Crossfader(block * HOP, hop * HOP)
-        done = work.progress.done
+    def _network(self, work: Work, gain: Store, extension: Track) -> None:
+        stems = work.made_from == "stems"
+        source = _music(work) if stems else work.track["separator_input"]
+        places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
-        for i in range(max(0, done - 1), len(places)):
+        first = max(0, done - 1)
+        extend = extension_strength(work.config) > 0
+        for i, (rows, wave) in enumerate(gain_rows(work, source, extend, first), first):
             start = places[i]
-            x = torch.from_numpy(source.read(start * HOP, block * HOP))[None].to(work.models.device)
-            with torch.inference_mode():
-                out = model(x, work.stats, work.config.strength.gain, extension_strength(work.config),
-                            faithful=work.config.mode == "reveal")
-            last = i == len(places) - 1
-            rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
-            wave = finite(out.extension[0].cpu().numpy(), "restorer")
-            # Rounding to float16 must not lead above the bound.
-            rows = np.clip(gain_fader.push(rows, last).T, 0.0, float(model.max_gain) * (1 - 2**-11))
-            wave = wave_fader.push(wave, last)
             if i >= done:
+                if stems:
+                    rows = rows[: work.frames - start]
+                    rows = rows * presence(work, start, len(rows)).T
                 gain.write_rows(start, rows)
-                extension.write(start * HOP, wave)
+                if extend:
+                    extension.write(start * HOP, wave)
                 work.progress.mark(i + 1, [gain, extension])
             work.tell(self.name, (i + 1) / len(places))
 
@@ -96,12 +89,64 @@ class Restore:
             inside = rows[:, work.stats.in_band > 0]
             low, high, total = min(low, inside.min()), max(high, inside.max()), total + inside.mean(1).sum()
         return {
-            "gain_bound": float(work.models.restorer.max_gain),
+            "gain_bound": gain_bound(work.models.restorer, work.config.mode),
             "gain_least": float(low),
             "gain_most": float(high),
             "gain_mean": float(total / work.frames),
             "mask_unit": MASK_UNIT,
         }
+
+
+def gain_bound(model: Restorer, mode: str) -> float:
+    """Largest linear gain of any bin: the network's own in mode reveal, else with the corrective EQ's on top."""
+    return float(10 ** (model.config.max_gain_db / 20) if mode == "reveal" else model.max_gain)
+
+
+def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What the restorer makes of `source`, from block `first` of the fixed grid on.
+
+    Yields:
+        ((n, 1025) gains per frame, (2, n * 512) samples of extension) per block, joined, so consecutive; zeros for the
+        latter without `extend`.
+    """
+    model, config = work.models.restorer, work.config
+    block, hop = RESTORE_BLOCK, RESTORE_HOP
+    places = grid.starts(work.frames, block, hop)
+    if work.frames < block:
+        block = hop = max(work.frames, 6)
+    gain_fader, wave_fader = grid.Crossfader(block, hop), grid.Crossfader(block * HOP, hop * HOP)
+    for i in range(first, len(places)):
+        x = torch.from_numpy(source.read(places[i] * HOP, block * HOP))[None].to(work.models.device)
+        with torch.inference_mode():
+            out = model(x, work.stats, config.strength.gain, extension_strength(config) if extend else 0.0,
+                        faithful=config.mode == "reveal")  # fmt: skip
+        last = i == len(places) - 1
+        rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
+        wave = finite(out.extension[0].cpu().numpy(), "restorer")
+        # Rounding to float16 must not lead above the bound.
+        rows = np.clip(gain_fader.push(rows, last).T, 0.0, gain_bound(model, config.mode) * (1 - 2**-11))
+        yield rows, wave_fader.push(wave, last)
+
+
+def presence(work: Work, first: int, count: int) -> np.ndarray:
+    """(1025, count) float32 in [0, 1]: the separated music's share of the power, music and crowd (Wiener's mask), in
+    frames [first, first + count); 1 outside the captured band, where nothing can be separated."""
+    given = operator.spectrum(work.track["separator_input"], first, count)
+    stems = operator.spectrum(work.track["separated"], first, count)
+    music = stems.reshape(len(STEMS), 2, BINS, count).sum(0)
+    parts = [part.abs().square().sum(0).numpy() for part in (music, given - music)]
+    share = (parts[0] + 1e-12) / (parts[0] + parts[1] + 1e-12)
+    share[work.stats.in_band == 0] = 1.0
+    return share.astype(np.float32)
+
+
+def _music(work: Work) -> Track:
+    """Track `music`: the recording under the mask of :func:`presence`."""
+    track = work.new_track("music")
+    masked = operator.apply(work.track["separator_input"], lambda first, count: presence(work, first, count)[None])
+    track.fill((start, block[0]) for start, block in masked)
+    work.drop("music")
+    return track
 
 
 def extension_strength(config: RestoreConfig) -> float:
@@ -132,7 +177,7 @@ def ratio_masks(power: np.ndarray, in_band: np.ndarray) -> np.ndarray:
 
 def stem_masks(rows: np.ndarray) -> np.ndarray:
     """(4, 1025, frames) float32 masks in [0, 1] that sum to one, from (frames, 3, 1025) of :func:`ratio_masks`."""
-    whole = rows.astype(np.int64)
+    whole = rows.astype(np.int32)
     rest = MASK_UNIT - whole.sum(1, keepdims=True)
     return (np.concatenate([whole, rest], axis=1) / MASK_UNIT).astype(np.float32).transpose(1, 2, 0)
 
@@ -151,8 +196,9 @@ def revealing_gains(
 class Remix:
     """Apply gains and masks: each stem's revealed and extended part, and their sums.
 
-    The track is made from the mix: gains and extension are those of the recording as a whole, and the masks, which only
-    share it out among the stems, add up to one. So no flaw of the separation is heard in the track.
+    Made from the mix, the gains and the extension are those of the recording as a whole, and the masks, which only
+    share it out among the stems, add up to one: no flaw of the separation is heard in the track. Made from the stems,
+    the gains hold the stems' own masks against the crowd besides (see `resonate.restore.choice`).
     """
 
     name = "remix"
@@ -170,7 +216,10 @@ class Remix:
         jobs = [(work.track["separator_input"], revealing_gains(work.store["gain"].read_rows, mask), tracks[0])]
         if extension_strength(work.config) > 0:
             jobs.append((work.track["extension"], lambda first, count: stem_masks(mask(first, count)), tracks[1]))
-        effect: dict[str, Any] = {"track_made_from": "mix", "stems_made_by": "masks on the restored mix, sum 1"}
+        effect: dict[str, Any] = {
+            "track_made_from": work.made_from,
+            "stems_made_by": f"masks on the {'mix' if work.made_from == 'mix' else 'music'} as restored, sum 1",
+        }
         for source, gains, target in jobs:
             energy = 0.0
             for start, block in operator.apply(source, gains):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -113,7 +113,7 @@ def _run_all(work: Work, steps: Sequence[Step], scratch: Path, before: str) -> l
     if accounts:
         log.info("%s: goes on after %s", work.path.name, accounts[-1]["name"])
     for step in steps[len(accounts) :]:
-        stage, marks = step.stage, checkpoint.begin(work, step)
+        stage, marks, computed = step.stage, checkpoint.begin(work, step), process_time()
         work.tell(stage.name, 0.0)
         torch.manual_seed(work.config.seed)
         effect = stage.run(work)
@@ -126,7 +126,10 @@ def _run_all(work: Work, steps: Sequence[Step], scratch: Path, before: str) -> l
             "name": stage.name, "settings": stage.settings(work.config), "effect": effect, "seconds": seconds,
         }  # fmt: skip
         checkpoint.finish(work, step, account, scratch, work.config.keep)
-        log.info("%s: %s took %.2f s (peak %.0f MB): %s", work.path.name, stage.name, seconds, _peak_mb(), effect)
+        log.info(
+            "%s: %s took %.2f s (CPU %.2f s, peak %.0f MB): %s",
+            work.path.name, stage.name, seconds, process_time() - computed, _peak_mb(), effect,
+        )  # fmt: skip
         accounts.append(account)
     return accounts
 
@@ -144,10 +147,14 @@ def _finish(work: Work, report: dict[str, Any], result: Path) -> None:
         # Matplotlib and the encoders are only needed, and loaded, here.
         from resonate.report.page import build
 
-        begun = perf_counter()
+        begun, computed = perf_counter(), process_time()
         work.tell("report", 0.0)
         build(result, report)
-        report["timings"]["report"] = round(perf_counter() - begun, 3)
+        seconds = report["timings"]["report"] = round(perf_counter() - begun, 3)
+        log.info(
+            "%s: report took %.2f s (CPU %.2f s, peak %.0f MB)",
+            work.path.name, seconds, process_time() - computed, _peak_mb(),
+        )  # fmt: skip
     # Names may hold bytes that are no text; they are kept as JSON's \\u escapes.
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (result / "report.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

@@ -18,7 +18,7 @@ from scipy.signal import butter, sosfilt
 from resonate import RATE
 from resonate.errors import UserError
 from resonate.models.stats import HOP
-from resonate.restore import operator
+from resonate.restore import operator, veto
 from resonate.restore.config import RestoreConfig
 from resonate.restore.prepare import SILENCE, resample_track
 from resonate.restore.repair import agc, declip, transients
@@ -41,8 +41,9 @@ class Precondition:
     name = "precondition"
 
     def settings(self, config: RestoreConfig) -> dict[str, Any]:
-        """Which parts are on."""
-        return {"mode": config.mode, "bypass": config.clean.bypass, **asdict(config.precondition)}
+        """Which parts are on, and how the result is checked."""
+        own = {"mode": config.mode, "bypass": config.clean.bypass, **asdict(config.precondition)}
+        return {**own, "veto": asdict(config.veto)}
 
     def run(self, work: Work) -> dict[str, Any]:
         """Adds track `separator_input`; stores `events` (frames, 17) in dB and `agc` (frames, 1), where they act."""
@@ -55,10 +56,9 @@ class Precondition:
         blocks = linear_blocks(source, effect)
         blocks, effect["events"] = self._events(work, blocks)
         blocks, effect["agc"] = self._agc(work, blocks)
-        target, peak = work.new_track("separator_input"), 0.0
-        for start, block in blocks:
-            target.write(start, block)
-            peak = max(peak, float(np.abs(block).max()))
+        target = work.new_track("separator_input").fill(blocks)
+        effect["taken_back"] = veto.check_track(work, self.name, target, work.track["ingested"])
+        peak = max(float(np.abs(block).max()) for _, block in target.blocks())
         work.silent = work.silent or peak < SILENCE
         for name in ("linear", "declipped"):
             if name in work.track:
@@ -186,7 +186,8 @@ def scaled_blocks(blocks: Blocks, rows: Callable[[int, int], np.ndarray]) -> Ite
 
 
 def again(work: Work, effect: dict[str, Any], folder: Path) -> Track:
-    """`separator_input` made again from track `ingested` with the filters in `effect` and the rows kept in `folder`.
+    """`separator_input` made again from track `ingested` with the filters and the taken-back stretches in `effect` and
+    the rows kept in `folder`.
 
     Raises UserError where a row kept there could add sound beyond the stated bounds.
     """
@@ -208,4 +209,6 @@ def again(work: Work, effect: dict[str, Any], folder: Path) -> Track:
             return np.pad(part, ((0, count - len(part)), (0, 0)))
 
         blocks = scaled_blocks(blocks, read)
-    return work.new_track("prepared").fill(blocks)
+    prepared = work.new_track("prepared").fill(blocks)
+    given = work.track["ingested"]
+    return work.new_track("blended").fill(veto.blend(effect["taken_back"], prepared, given.read))

@@ -10,7 +10,7 @@ import torch
 
 from resonate import STEMS
 from resonate.models.separator import apply_separator, segment_samples
-from resonate.restore import grid
+from resonate.restore import grid, veto
 from resonate.restore.config import RestoreConfig
 from resonate.restore.config import Separate as Settings
 from resonate.restore.store import Track
@@ -62,8 +62,8 @@ class Separate:
     networks = ("separator",)
 
     def settings(self, config: RestoreConfig) -> dict[str, Any]:
-        """How the blocks overlap and which passes are made."""
-        return {**asdict(config.separate), "stems": list(STEMS)}
+        """How the blocks overlap, which passes are made, and how the result is checked."""
+        return {**asdict(config.separate), "stems": list(STEMS), "veto": asdict(config.veto)}
 
     def run(self, work: Work) -> dict[str, Any]:
         """Adds track `separated`, eight channels: the stems in order, stereo each."""
@@ -92,8 +92,28 @@ class Separate:
                 if former is not None:
                     work.discard(names[i - 1])
         assert target is not None
-        counts = {"block_samples": block, "hop_samples": hop, "blocks": ends[-1]}
-        return {**counts, "passes": len(plan), **_levels(target, source)}
+        counts = {"block_samples": block, "hop_samples": hop, "blocks": ends[-1], "passes": len(plan)}
+        taken_back = veto.judge_sound(work, self.name, Music(target), source)
+        veto.take_back(work, taken_back, target, lambda start, count: _unseparated(source.read(start, count)))
+        return {**counts, **_levels(target, source), "taken_back": taken_back}
+
+
+class Music:
+    """The stems' sum, (2, n) stretches of a track of eight channels."""
+
+    def __init__(self, stems: Track) -> None:
+        self._stems, self.length = stems, stems.length
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """(2, count) samples."""
+        return self._stems.read(start, count).reshape(len(STEMS), 2, -1).sum(0)
+
+
+def _unseparated(block: np.ndarray) -> np.ndarray:
+    """(8, n) stems of (2, n) samples that nothing is taken from: all is in `other`."""
+    out = np.zeros((2 * len(STEMS), block.shape[1]), np.float32)
+    out[stem_rows(STEMS.index("other"))] = block
+    return out
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resonate.errors import UserError
+from resonate.restore.choice import Choose
 from resonate.restore.config import RestoreConfig
 from resonate.restore.deliver import Ledger, Master, Stems
 from resonate.restore.networks import Remix, Restore
@@ -19,6 +20,7 @@ STAGES: dict[str, Stage] = {
         Diagnose(),
         Precondition(),
         Separate(),
+        Choose(),
         Restore(),
         Remix(),
         Ledger(),
@@ -39,7 +41,8 @@ AFTER: dict[str, tuple[str, ...]] = {
     "diagnose": ("ingest",),
     "precondition": ("diagnose",),
     "separate": ("precondition",),
-    "restore": ("separate",),
+    "choose": ("separate",),
+    "restore": ("separate", "choose"),
     "remix": ("restore",),
     "ledger": ("remix",),
     "stems": ("remix",),

@@ -17,6 +17,7 @@ from resonate import RATE
 from resonate.audio import AudioError, Reader, to_stereo
 from resonate.errors import UserError
 from resonate.models.stats import BINS, N_FFT
+from resonate.restore import veto
 from resonate.restore.config import RestoreConfig
 from resonate.restore.loudness import LoudnessMeter, integrated
 from resonate.restore.store import Track
@@ -109,7 +110,7 @@ def _replace(work: Work) -> tuple[Track, Track]:
     return track, work.new_track("premaster", 2, track.length, track.rate)
 
 
-def _equalise(work: Work, wanted: np.ndarray, max_db: float) -> dict[str, Any]:
+def _equalise(work: Work, stage: str, wanted: np.ndarray, max_db: float) -> dict[str, Any]:
     track = work.track["premaster"]
     mid, _ = band_powers((block for _, block in track.blocks()), track.rate)
     assert work.stats is not None
@@ -118,7 +119,8 @@ def _equalise(work: Work, wanted: np.ndarray, max_db: float) -> dict[str, Any]:
         return {"skipped": "there is nothing to compare"}
     track, target = _replace(work)
     _filtered(track, target, to_filter(gains, track.rate))
-    return {"gain_db": {f"{hz:.0f} Hz": round(float(g), 2) for hz, g in zip(CENTRES[::3], gains[::3], strict=True)}}
+    shown = {f"{hz:.0f} Hz": round(float(g), 2) for hz, g in zip(CENTRES[::3], gains[::3], strict=True)}
+    return {"gain_db": shown, "taken_back": veto.check_track(work, stage, target, track)}
 
 
 class Equalise:
@@ -138,7 +140,7 @@ class Equalise:
         if work.config.tonal_reference:
             return {"skipped": "tonal_reference says what to aim at"}
         power = 10 ** (work.models.restorer.target_db.double().cpu().numpy() / 10)
-        return _equalise(work, _thirds(power, np.arange(BINS) * RATE / N_FFT), work.config.equalise.max_db)
+        return _equalise(work, self.name, _thirds(power, np.arange(BINS) * RATE / N_FFT), work.config.equalise.max_db)
 
 
 class Match:
@@ -164,7 +166,7 @@ class Match:
         except AudioError as error:
             # Not the recording's fault: what is done so far is kept.
             raise UserError(f"tonal_reference={error}") from None
-        return _equalise(work, wanted, work.config.match.max_db)
+        return _equalise(work, self.name, wanted, work.config.match.max_db)
 
 
 class Compress:
@@ -196,7 +198,8 @@ class Compress:
         for start, block in track.blocks():
             db = np.interp(np.arange(start, start + block.shape[1]), at, gain_db)
             target.write(start, block * (10 ** (db / 20)).astype(np.float32))
-        return {"most_db": round(float(-gain_db.min()), 2), "mean_db": round(float(-gain_db.mean()), 2)}
+        effect = {"most_db": round(float(-gain_db.min()), 2), "mean_db": round(float(-gain_db.mean()), 2)}
+        return {**effect, "taken_back": veto.check_track(work, self.name, target, track)}
 
 
 def compression(power: np.ndarray, ratio: float, max_db: float) -> np.ndarray | None:
@@ -243,7 +246,7 @@ class Width:
             return {**report, "skipped": "it is no wider than the recording"}
         track, target = _replace(work)
         _filtered(track, target, to_filter(-over, track.rate), side_only=True)
-        return report
+        return {**report, "taken_back": veto.check_track(work, self.name, target, track)}
 
 
 def _width_db(mid: np.ndarray, side: np.ndarray) -> np.ndarray:

@@ -134,7 +134,8 @@ class Work:
     of the result folder. Tracks and stores of earlier stages are there for reading alone.
 
     Set by ingest: `source`, `rate` and `samples` (the recording's own), `track["input"]` (stereo, at its rate) and
-    `track["ingested"]` (44.1 kHz). Set by diagnose: `stats`. `silent` is set once nothing is left to restore.
+    `track["ingested"]` (44.1 kHz). Set by diagnose: `stats`; by choose: `made_from`.
+    `silent` is set once nothing is left to restore.
     """
 
     path: Path
@@ -148,6 +149,7 @@ class Work:
     samples: int = 0
     silent: bool = False
     stats: RecordingStats | None = None
+    made_from: str = "mix"
     diagnosis: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     track: dict[str, Track] = field(default_factory=dict)
@@ -227,9 +229,10 @@ class Work:
 class Stage(Protocol):
     """One step. `run` reads and adds tracks of `work` and returns its effect, JSON-able, for the report.
 
-    A run that is stopped goes on from the last finished stage, so `settings` names all that shapes the stage's result,
-    and what it leaves for later stages lies in `work`. A class attribute `networks`, a tuple, names the
-    files that it uses: weights, as :meth:`Models.weights` calls them, or "tonal_reference".
+    A run that is stopped goes on from the last finished stage, so `settings` names all that shapes the stage's result
+    and that no earlier stage has named, and what it leaves for later stages lies in `work`. A class attribute
+    `networks`, a tuple, names the files that it uses: weights, as :meth:`Models.weights` calls them, or
+    "tonal_reference".
     """
 
     name: str

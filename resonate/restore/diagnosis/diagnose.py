@@ -92,7 +92,7 @@ def _nothing() -> dict[str, Any]:
         "captured": 1.0,
         "music_to_crowd_db": None,
         "music_to_crowd_over_time_db": [],
-        "room": Room(dict.fromkeys(OCTAVES), None, 0.0).to_dict(),
+        "room": Room(dict.fromkeys(OCTAVES), None, 0.0, dict.fromkeys(OCTAVES)).to_dict(),
         "agc": agc_figures(np.zeros(1, np.float32)),
         "songs": SetList([], []).to_dict(),
     }

@@ -74,6 +74,9 @@ def errors_of(truth: Truth) -> list[Error]:
         Error("hum, none there (wrong = 1)", float(f["hum"]["base_hz"] > 0), 0.0),
         Error("bypassed though captured (wrong = 1)", float(is_clean(truth.capture, found)), 0.0),
     ]
+    early = f["room"]["early_db"]
+    heard_in = [(early[str(octave)], true) for octave, true in truth.early_db.items()]
+    out += [Error("early magnitude, each octave (dB)", said, true) for said, true in heard_in if said is not None]
     if np.ptp(truth.gain_db) > 1.0:
         out.append(Error("AGC gain over time (dB)", gain_error_db(heard.gain_db, truth.gain_db), 0.0))
         out.append(Error("AGC gain taken as constant (dB)", gain_error_db(flat, truth.gain_db), 0.0))

@@ -13,6 +13,9 @@ _EXPECT = (
     (-99.0, "If so, the crowd is as loud as the music or louder: expect a modest result."),
 )
 
+#: Differences between octaves below this say more about the song than about the way to the phone.
+_COLOURED_DB = 6.0
+
 
 def clock(seconds: float) -> str:
     """Minutes and seconds, 1:05."""
@@ -44,6 +47,15 @@ def _crowd(d: Mapping[str, Any]) -> list[str]:
     room = d["room"]
     if room["mid_s"] is not None and not d["clean"]:
         out.append(f"A rough guess: the room rings for {room['mid_s']:.1f} s (C80 {room['clarity_db']:.0f} dB).")
+    early = {int(hz): db for hz, db in room["early_db"].items() if db is not None}
+    if early and not d["clean"]:
+        weak, strong = min(early, key=early.__getitem__), max(early, key=early.__getitem__)
+        apart = early[strong] - early[weak]
+        if apart >= _COLOURED_DB:
+            out.append(
+                f"A rough guess: what arrives first is strongest around {strong} Hz and {apart:.0f} dB weaker around "
+                f"{weak} Hz, beside finished music."
+            )
     if d["noise_floor_dbfs"] is not None:
         out.append(f"The noise floor lies at {d['noise_floor_dbfs']:.0f} dBFS.")
     return out

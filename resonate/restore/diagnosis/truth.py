@@ -14,7 +14,8 @@ from resonate import RATE, STEMS
 from resonate.data.music import Song, load_song, scan_music
 from resonate.degrade import Bank, CaptureChain, ChainConfig
 from resonate.errors import UserError
-from resonate.restore.diagnosis.levels import STEP
+from resonate.restore.diagnosis.levels import CENTRES, STEP, measure_levels
+from resonate.restore.diagnosis.room import OCTAVES
 
 REPO_BANK = Path(__file__).parents[2] / "bank"
 
@@ -27,6 +28,7 @@ class Truth:
         wet, noise: (2, samples) captured music; crowd and handling noise.
         gain_db: (n,) gain of the AGC, one value per 50 ms, against what the same phone without AGC would give.
         snr_db: (n,) music over crowd and handling, over 3 s around each row.
+        early_db: by octave, captured over clean music (long-term spectra), mean 0 over 250..4000 Hz.
         params, measures: as the capture chain gives them.
     """
 
@@ -35,6 +37,7 @@ class Truth:
     noise: np.ndarray
     gain_db: np.ndarray
     snr_db: np.ndarray
+    early_db: dict[int, float]
     params: dict[str, Any]
     measures: dict[str, Any]
 
@@ -122,9 +125,21 @@ def captures(
             noise[0].numpy(),
             gain.astype(np.float32),
             (10 * np.log10(ratio[0] / ratio[1])).astype(np.float32),
+            colour_db(wet[0].numpy(), made.stems_dry[0].sum(0).numpy()),
             made.params[0],
             made.measures[0],
         )
+
+
+def colour_db(wet: np.ndarray, dry: np.ndarray) -> dict[int, float]:
+    """Power of `wet` over that of `dry`, (2, n) each, per octave band in dB, mean 0 over 250..4000 Hz."""
+    levels = [10 ** (measure_levels(x).band_db.astype(np.float64) / 10) for x in (wet, dry)]
+    out = {}
+    for octave in OCTAVES:
+        near = np.abs(np.log2(CENTRES / octave)) < 0.3
+        out[octave] = float(10 * np.log10(levels[0][:, near].mean() / levels[1][:, near].mean()))
+    middle = float(np.mean([v for o, v in out.items() if 250 <= o <= 4000]))
+    return {o: v - middle for o, v in out.items()}
 
 
 def _tracked(made: Any) -> torch.Tensor:
