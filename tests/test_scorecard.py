@@ -67,9 +67,19 @@ def test_what_a_result_depends_on_is_part_of_its_name(tmp_path, monkeypatch):
     (file,) = (tmp_path / "scores").glob("*.npz")
     file.write_bytes(file.read_bytes()[:50])  # cut short
     assert kept.get("captures", "x", "gate") is None
-    kept.put(entry, "captures", "x", "gate")
-    monkeypatch.setattr(store, "code", lambda: "another version")
-    assert kept.get("captures", "x", "gate") is None
+    package = tmp_path / "package"
+    for name in ("restore/work.py", "evaluate/fir.py", "evaluate/page.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("1")
+    monkeypatch.setattr(store, "PACKAGE", package)
+
+    def changed(name: str) -> list[bool]:
+        before = [store.code.__wrapped__(restoring) for restoring in (True, False)]
+        (package / name).write_text("2")
+        return [store.code.__wrapped__(restoring) != was for restoring, was in zip((True, False), before, strict=True)]
+
+    assert changed("restore/work.py") == [True, False]
+    assert changed("evaluate/fir.py") == [True, True] and changed("evaluate/page.py") == [False, False]
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="choose another folder"):
         store.Store(tmp_path / "file" / "scores")
@@ -94,12 +104,23 @@ def test_a_recording_is_known_by_its_source_and_a_system_by_its_weights(tmp_path
     assert "tool" in systems.identity("command", theirs)
 
 
+def test_suites_that_judge_alike_share_what_they_have_scored(tmp_path):
+    words = ("count=1", "seconds=2.5", "systems=gate", "pictures=0", f"store={tmp_path / 'scores'}")
+    for suite, reused in (("captures", 0), ("stages", 2), ("clean", 0)):
+        path = tmp_path / f"{suite}.json"
+        assert call(f"suite={suite}", *words, f"json={path}") == 0
+        assert json.loads(path.read_text())["reused"] == reused
+
+
 @pytest.mark.slow
 def test_a_process_killed_outright_goes_on(tmp_path):
     import subprocess
     import time
 
-    words = [sys.executable, "-m", "resonate.evaluate", "suite=silence", "seconds=8", "systems=WPE,noisereduce",
+    # Whoever edits the code meanwhile makes all results new; here that is not what is tested.
+    run_it = ("import sys; from resonate.evaluate import __main__, run; run.code = lambda restoring: 'one'; "
+              "sys.exit(__main__.main(sys.argv[1:]))")  # fmt: skip
+    words = [sys.executable, "-c", run_it, "suite=silence", "seconds=8", "systems=WPE,noisereduce",
              f"json={tmp_path / 'a.json'}"]  # fmt: skip
     process = subprocess.Popen(words, cwd=publish.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(list((tmp_path / "scores").glob("*.npz"))) < 3:

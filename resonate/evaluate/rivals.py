@@ -123,7 +123,10 @@ def wpe(case: Case) -> np.ndarray:
     from nara_wpe.wpe import wpe as estimate
 
     spectrum = analyse(case.capture.astype(np.float64), size=1024, shift=256).transpose(2, 0, 1)
-    dry = estimate(spectrum, taps=10, delay=3, iterations=3, statistics_mode="full").transpose(1, 2, 0)
+    try:
+        dry = estimate(spectrum, taps=10, delay=3, iterations=3, statistics_mode="full").transpose(1, 2, 0)
+    except np.linalg.LinAlgError:
+        raise NotAvailable("WPE's equations have no solution here") from None
     n = case.capture.shape[-1]
     return synthesise(dry, size=1024, shift=256)[..., :n].astype(np.float32)
 

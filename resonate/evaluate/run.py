@@ -19,7 +19,7 @@ from resonate.evaluate import cases, extras, judges, systems
 from resonate.evaluate.picture import Panel, panel
 from resonate.evaluate.rivals import Case, NotAvailable
 from resonate.evaluate.settings import EvaluateConfig
-from resonate.evaluate.store import Entry, Store, describe
+from resonate.evaluate.store import Entry, Store, code, describe
 from resonate.evaluate.suites import Item
 
 log = logging.getLogger(__name__)
@@ -157,9 +157,12 @@ def score_item(item: Item, config: EvaluateConfig, focus: str, store: Store | No
     if config.restored is not None:
         path = Path(config.restored) / item.name / "master.wav"
         built[MASTER], identities[MASTER] = partial(_master, path), describe([path])
+    source = item.identity()
     for name, system in built.items():
         drawn = config.pictures > 0 and name in (INPUT, focus)
-        words = (config.suite, item.identity(), name, identities[name], " ".join(chosen), str(drawn))
+        # Suites that judge alike share what they have scored alike.
+        words = (code(name.startswith("resonate ")), judges.JUDGES[config.suite].__name__, source, name,
+                 identities[name], " ".join(chosen), str(drawn))  # fmt: skip
         entry = store.get(*words) if store is not None else None
         out.reused += entry is not None
         if entry is None:

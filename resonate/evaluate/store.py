@@ -66,13 +66,15 @@ def _version(name: str) -> str:
         return "absent"
 
 
-@lru_cache(maxsize=1)
-def code() -> str:
-    """Hash of the package's code and bank (but for APART) and of the versions of LIBRARIES."""
+@lru_cache(maxsize=2)
+def code(restoring: bool) -> str:
+    """Hash of the package's code and bank (but for APART) and of the versions of LIBRARIES; of the code that restores
+    only for systems that do."""
+    apart = APART if restoring else (*APART, "restore/")
     digest = hashlib.sha256("\n".join(f"{name} {_version(name)}" for name in LIBRARIES).encode())
     for path in sorted(PACKAGE.rglob("*")):
         name = path.relative_to(PACKAGE).as_posix()
-        if path.is_file() and "__pycache__" not in name and not name.startswith(APART):
+        if path.is_file() and "__pycache__" not in name and not name.startswith(apart):
             digest.update(name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -90,11 +92,11 @@ class Store:
             raise UserError(f"store={folder}: cannot be written ({error.strerror}); choose another folder.") from error
 
     def _path(self, *words: str) -> Path:
-        text = chr(0).join((code(), *words))
-        return self.folder / f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npz"
+        text = chr(0).join(words).encode("utf-8", "surrogateescape")
+        return self.folder / f"{hashlib.sha256(text).hexdigest()[:32]}.npz"
 
     def get(self, *words: str) -> Entry | None:
-        """What was put under the same words by the same code; None where there is nothing, or a damaged file."""
+        """What was put under the same words; None where there is nothing, or a damaged file."""
         try:
             with np.load(self._path(*words), allow_pickle=False) as content:
                 facts = json.loads(str(content["facts"]))
