@@ -43,8 +43,8 @@ def commands(page: Path) -> list[str]:
     if page.suffix == ".ipynb":
         prose = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
         text = "\n".join("".join(lines) for lines in prose)
-    blocks = re.findall(r"^```(?!python)\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in blocks if language != "python" for line in block.splitlines()]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     lines += re.findall(r"^    (\S.*)$", prose, re.MULTILINE) + re.findall(r"`([^`\n]+)`", prose)
     bare = [re.sub(r"\s#.*$", "", line).strip() for line in lines]

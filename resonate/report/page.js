@@ -110,7 +110,6 @@
     play.textContent = playing ? "Pause" : "Play";
     slots.forEach((button, n) => {
       button.setAttribute("aria-checked", String(n === slot));
-      button.tabIndex = n === slot ? 0 : -1;
       button.setAttribute("aria-busy", String(n === slot && playing && heard !== wanted));
       button.querySelector("span").textContent = choices[pair[n]].querySelector("span").textContent;
     });
