@@ -95,11 +95,11 @@ def test_it_plays_changes_in_step_and_loops(result):
         assert page.inner_text("#stretch") == "0:04 to 0:05" and page.is_visible(".span >> nth=0")
         page.keyboard.press(" ")
         seen = []
-        for _ in range(60):
+        for _ in range(80):  # 4 s and more, in which it would get past 8 s without a loop
             seen.append(page.evaluate(HEARD)["at"])
             page.wait_for_timeout(50)
         seen = [at for at in seen if at is not None]
-        assert min(seen) > 3.9 and max(seen) < 5.3 and sum(b < a for a, b in pairwise(seen)) >= 1
+        assert min(seen) > 3.9 and max(seen) < 6.5 and sum(b < a for a, b in pairwise(seen)) >= 1
         page.keyboard.press("l")
         until(page, f"() => ({HEARD})().at > 5.5")
 
