@@ -153,12 +153,13 @@ def compare(settings: dict[str, Any], given: argparse.Namespace) -> Table:
     count, note = sum(p.numel() for p in model.parameters()), ""
     table = Table(title=f"{count / 1e6:.1f} M weights, batch of {given.batch} x {given.seconds:g} s, "
                         f"{torch.get_num_threads()} threads", title_justify="left")
-    for name in ("", "s per step", "CPU s per step", "s of audio per s"):
+    for name in ("", "s per step", "CPU s per step", "s of audio per s", "per CPU s"):
         table.add_column(name, justify="right" if name else "left")
 
     def add(name: str, step: Callable[[], object]) -> None:
         clock, processor = timed(step, given.steps)
-        table.add_row(name, f"{clock:.2f}", f"{processor:.2f}", f"{given.batch * given.seconds / clock:.2f}")
+        audio = given.batch * given.seconds
+        table.add_row(name, *(f"{x:.2f}" for x in (clock, processor, audio / clock, audio / processor)))
 
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
 from resonate.models.weights import load_restorer, load_separator, read_header
 from resonate.training.callbacks import ramped_average
-from resonate.training.heldout import data_for
+from resonate.training.heldout import CachedWhole, data_for
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
 from resonate.training.memory import keep_freed_memory
 from resonate.training.record import check_same
@@ -254,6 +255,44 @@ def test_separator_validates_on_songs_of_the_licence_asked_for(songs, tmp_path):
     data.setup()
     for dataset in (data.train, data.valid):
         assert [song.name for song in dataset.excerpts.songs] == ["First"]
+
+
+def test_stems_are_validated_on_songs_that_have_them(songs, tmp_path):
+    """Finished mixes train, but "other" of a mix is its sum, and no figure of a stem comes from there."""
+    shutil.copytree(songs, tmp_path / "songs")
+    rng = np.random.default_rng(0)
+    for name in ("Finished one", "Finished two"):
+        noise = 0.1 * rng.standard_normal((2, 12 * RATE)).astype(np.float32)
+        audio.write(tmp_path / "songs" / f"{name}.wav", noise, RATE)
+    rows = "song\tsplit\nFirst\ttrain\nFinished one\ttrain\nSecond\tvalid\nFinished two\tvalid\n"
+    (tmp_path / "songs" / "songs.tsv").write_text(rows)
+    data = data_for(config("finetune_demucs", tmp_path, f"data.music={tmp_path / 'songs'}", "trainer.valid_seconds=10"))
+    data.setup()
+    assert [song.name for song in data.train.excerpts.songs] == ["Finished one", "First"]
+    # The song is shorter than what was asked for, the mix is not.
+    assert [song.name for song in data.valid.excerpts.songs] == ["Second"]
+    assert data.valid[0]["capture"].shape[-1] == 8 * RATE
+
+    captures = SimpleNamespace(items=[(tmp_path, {"severity": severity, "mix_only": mix}) for severity, mix in
+                                      ((0.7, False), (0.1, True), (0.4, False), (0.5, True))])
+    assert CachedWhole(captures, 8).chosen == [2, 0]
+    captures.items = captures.items[1::2]
+    assert CachedWhole(captures, 8).chosen == [0, 1]
+
+
+def test_run_without_progress_stops_early_and_logs_sound(songs, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    figures, objects = train(config(
+        "finetune_demucs", tmp_path, f"data.music={songs}", *tiny_htdemucs(), "logger=wandb", "optimiser.lr=0",
+        "callbacks.patience=1", "trainer.max_steps=5", "trainer.valid_every=1", "trainer.valid_seconds=2",
+        "data.valid_examples=1", "degrade.codecs=false"))
+    # The second validation is no better than the first.
+    assert objects["trainer"].global_step == 2 and np.isfinite(figures["valid/loss"])
+    assert (tmp_path / "best.safetensors").is_file() and (tmp_path / "checkpoints" / "best.ckpt").is_file()
+    media = {path.name.split("_")[0] for path in (tmp_path / "wandb").glob("offline-run-*/files/media/**/*.wav")}
+    assert {"input", "vocals", "drums"} <= media
+    assert list((tmp_path / "wandb").glob("offline-run-*/files/media/**/*.png"))
 
 
 def test_average_follows_a_short_run_and_reaches_its_decay():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -12,6 +14,9 @@ from resonate.data.module import CaptureData, folders
 from resonate.errors import UserError
 from resonate.evaluate.separation import spread
 from resonate.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
+_NO_STEMS = "The valid split holds only finished mixes: validation compares the sum of the stems, and none by itself."
 
 
 class CleanMixtures(Dataset):
@@ -66,13 +71,17 @@ class CachedWhole(Dataset):
     """Whole rendered captures, evenly spread over their severities, with their severity.
 
     Args:
-        captures: in order, uncropped.
+        captures: in order, uncropped. Finished mixes, which have no stems to compare, are left out if there are others.
         length: at most so many.
     """
 
     def __init__(self, captures: CachedCaptures, length: int) -> None:
         self.captures, self.items = captures, captures.items
-        self.chosen = spread(sorted(range(len(self.items)), key=lambda i: self.items[i][1]["severity"]), length)
+        known = [i for i, (_, example) in enumerate(self.items) if not example["mix_only"]]
+        if not known:
+            log.warning(_NO_STEMS)
+        places = sorted(known or range(len(self.items)), key=lambda i: self.items[i][1]["severity"])
+        self.chosen = spread(places, length)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -86,6 +95,8 @@ class CachedWhole(Dataset):
 
 class SeparatorData(CaptureData):
     """As its base, but validating on whole captures, and with clean mixtures where no capture is wanted.
+
+    Finished mixes train, but validate only where no song of the split has stems.
 
     Args:
         config: of the run.
@@ -103,13 +114,18 @@ class SeparatorData(CaptureData):
         if count < 1:
             raise UserError(f"data.valid_examples must be at least 1, got {count}.")
         if isinstance(self.valid, CachedCaptures):
-            whole = CachedCaptures(folders(self.config.cache), "valid", None, stems_only=self.config.stems_only)
-            self.valid = CachedWhole(whole, count)
+            self.valid = CachedWhole(CachedCaptures(folders(self.config.cache), "valid", None), count)
             return
-        split = self.valid.excerpts.songs[0].split
-        seconds = min(self.valid_seconds, max(song.duration for song in self.valid.excerpts.songs))
-        longer = Excerpts([(folder, 1.0) for folder in folders(self.config.music)], split, seconds,
+        songs = self.valid.excerpts.songs
+        known = [song for song in songs if song.stems]
+        if not known:
+            log.warning(_NO_STEMS)
+        seconds = min(self.valid_seconds, max(song.duration for song in known or songs))
+        longer = Excerpts([(folder, 1.0) for folder in folders(self.config.music)], songs[0].split, seconds,
                           licence=self.config.licence)
+        if known:
+            sets = [([song for song in songs if song.stems], weight) for songs, weight in longer.sets]
+            longer.sets = [(songs, weight) for songs, weight in sets if songs]
         if self.clean:
             self.train = CleanMixtures(self.train.excerpts, self.total, self.config.seed)
             self.valid = CleanMixtures(longer, count, self.config.seed + 1)
