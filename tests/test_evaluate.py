@@ -15,6 +15,7 @@ from resonate import RATE, audio
 from resonate.errors import UserError
 from resonate.evaluate import __main__ as command
 from resonate.evaluate import (
+    bandwidth,
     bootstrap,
     cases,
     demo,
@@ -342,6 +343,23 @@ def test_a_perfect_extension_holds_and_filling_the_captured_band_fails():
     assert good.values["captured_change"] < -20
     bad = judges.bandlimited(item, case, systems.Output(1.01 * case.capture), before)
     assert bad.verdict == "fails"
+    # Hiss of the right level and spectrum betters lsd_missing, and does not hold; something of the truth does.
+    hiss = np.roll(bandwidth.steady_hiss(case.reference, item.facts["missing"]), 9999)
+    cheat = judges.bandlimited(item, case, systems.Output(case.capture + hiss), before)
+    assert cheat.values["lsd_missing"] < before.values["lsd_missing"] - 5 and cheat.verdict == "fails"
+    spectrum = np.fft.rfft(missing)
+    spectrum[:, np.fft.rfftfreq(missing.shape[1], 1 / RATE) < 6800] = 0
+    near = judges.bandlimited(item, case, systems.Output(case.capture + 0.7 * np.fft.irfft(spectrum)), before)
+    assert near.verdict == "holds"
+
+
+def test_a_low_pass_and_an_equaliser_do_harm_to_a_clean_track():
+    music = long_music(3.0)
+    case = rivals.Case("track", music, music, np.zeros(music.shape[1], bool))
+    item = suites.Item("track", "song", lambda: case)
+    found = {name: judges.clean(item, case, systems.Output(rivals.RIVALS[name](case)), None).verdict
+             for name in ("input", "gain", "low-pass", "EQ", "gate")}  # fmt: skip
+    assert found == {"input": "holds", "gain": "holds", "low-pass": "fails", "EQ": "fails", "gate": "fails"}
 
 
 def test_recordings_without_a_reference_are_described(tmp_path):

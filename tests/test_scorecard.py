@@ -242,7 +242,7 @@ def test_the_scorecards_commands_are_those_of_the_suites():
     words = ["cache=c d", "music=m", "workers=2", "captures.limit=40", "suites=captures,clean,silence"]
     planned = scorecard.plan(words)
     assert list(planned) == ["captures", "clean", "silence"]
-    assert planned["captures"] == ["suite=captures", "limit=8", "cache=c d", "workers=2", "limit=40"]
+    assert planned["captures"][0] == "suite=captures" and "cache=c d" in planned["captures"]
     assert "music=m" in planned["clean"] and "music=m" not in planned["silence"]
     config = settings.read([*planned["captures"], "json=a.json"])
     assert config.limit == 40 and config.cache == "c d" and config.workers == 2

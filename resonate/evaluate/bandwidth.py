@@ -92,6 +92,13 @@ def lsd_missing(output: np.ndarray, reference: np.ndarray, missing: tuple[float,
     return lsd(output, reference, missing, rate)
 
 
+def steady_hiss(reference: np.ndarray, missing: tuple[float, float], rate: int = RATE) -> np.ndarray:
+    """(time,) noise with the long-term spectrum of the reference's mid inside `missing`, its phases drawn anew."""
+    c = to_mid(reference)
+    phases = np.random.default_rng(0).uniform(0.0, 2.0 * np.pi, len(c) // 2 + 1)
+    return _inside(fft.irfft(np.abs(fft.rfft(c)) * np.exp(1j * phases), len(c)), *missing, rate)
+
+
 def level_db(x: np.ndarray) -> float:
     """Mean power of all channels in dB re full scale, at least -160.  Invariant to: everything but level."""
     return max(FLOOR_DB, float(10.0 * np.log10(np.mean(np.square(x, dtype=np.float64)) + 1e-30)))

@@ -17,9 +17,11 @@ from resonate.evaluate.systems import Output
 from resonate.evaluate.verdict import Score, against, joint_verdict, score
 from resonate.models.stats import measure_stats
 
-#: What the suites demand. clean: at least this f_sdr, and no more added; bandlimited: no more change in the captured
-#: band; crowd_only: no more tones at a time; silence: no louder than the input or this.
-CLEAN_F_SDR, ADDED_DB, CAPTURED_DB, TONES, SILENT_DBFS = 30.0, -60.0, -60.0, 0.01, -100.0
+#: What the suites demand. clean: at least this f_sdr, at most this lsd (a low-pass keeps the one, an equaliser too),
+#: and no more added; bandlimited: no more change in the captured band, and the missing one nearer by this than hiss
+#: would be; crowd_only: no more tones at a time; silence: no louder than the input or this.
+CLEAN_F_SDR, CLEAN_LSD, ADDED_DB, CAPTURED_DB, TONES, SILENT_DBFS = 30.0, 1.0, -60.0, -60.0, 0.01, -100.0
+BEYOND_HISS_DB = 1.0
 #: The checks of `resonate.faithfulness`, by the names of their measures here.
 FAITHFUL = {"support": "energy_support", "chroma": "chroma_agreement", "onsets": "onset_agreement",
             "notes": "note_agreement", "excess_db": "redegradation"}  # fmt: skip
@@ -65,18 +67,23 @@ def reference(item: Item, case: Case, output: Output, before: Judged | None) -> 
 
 
 def clean(item: Item, case: Case, output: Output, before: Judged | None) -> Judged:
-    """Do no harm: f_sdr against the track itself, and what the extension added."""
+    """Do no harm: f_sdr and lsd against the track itself, and what the extension added."""
     y, c = align(output.mix, case.reference, RATE)
     values = {"f_sdr": measures.f_sdr(y, c), "lsd": measures.lsd(y, c)}
     if output.extended is not None:
         added = bandwidth.level_db(output.extended) - bandwidth.level_db(case.capture)
         values["extended_db"] = max(bandwidth.FLOOR_DB, added)
-    holds = values["f_sdr"] >= CLEAN_F_SDR and values.get("extended_db", -math.inf) <= ADDED_DB
+    kept = values["f_sdr"] >= CLEAN_F_SDR and values["lsd"] <= CLEAN_LSD
+    holds = kept and values.get("extended_db", -math.inf) <= ADDED_DB
     return Judged(values, _verdict(holds))
 
 
 def bandlimited(item: Item, case: Case, output: Output, before: Judged | None) -> Judged:
-    """Extension truth: the missing band against what was filtered away, the captured one against the input."""
+    """Extension truth: the missing band against what was filtered away, the captured one against the input.
+
+    It holds where the missing band came nearer to the truth than steady hiss of the truth's own spectrum would, by
+    BEYOND_HISS_DB, and the captured band was left alone.
+    """
     kept, missing = item.facts["kept"], item.facts["missing"]
     y = _cut(case, output)
     values = {
@@ -84,7 +91,8 @@ def bandlimited(item: Item, case: Case, output: Output, before: Judged | None) -
         "level_error": bandwidth.level_error(y, case.reference, missing),
         "captured_change": bandwidth.captured_change(y, case.capture, kept),
     }
-    nearer = before is None or values["lsd_missing"] < before.values["lsd_missing"]
+    hiss = case.capture.mean(axis=0) + bandwidth.steady_hiss(case.reference, missing)
+    nearer = values["lsd_missing"] < bandwidth.lsd_missing(hiss, case.reference, missing) - BEYOND_HISS_DB
     return Judged(values, _verdict(nearer and values["captured_change"] <= CAPTURED_DB))
 
 

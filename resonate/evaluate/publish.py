@@ -62,10 +62,14 @@ def _success_table(result: Result) -> list[str]:
     return [*lines, "", f"{verdict} {more}"]
 
 
-def _source(result: Result) -> str:
+def _counted(result: Result) -> str:
     everything = result["groups"]["all"]
     count, songs = everything["recordings"], len(everything["songs"])
-    what = f"{count} recording{'s' * (count != 1)} of {songs} song{'s' * (songs != 1)}, seed {result['seed']}"
+    return f"{count} recording{'s' * (count != 1)} of {songs} song{'s' * (songs != 1)}"
+
+
+def _source(result: Result) -> str:
+    what = f"{_counted(result)}, seed {result['seed']}"
     # What an earlier, killed run had scored is in the work, but not in this run's time.
     time = f"{result['seconds']:.0f} s" if not result.get("reused") else f"{result['spent'] / 60:.0f} core minutes"
     return f"`{result['command']}` ({what}, {time}, Resonate {result['resonate']})"
@@ -76,12 +80,12 @@ def _one_line(suite: str, result: Result) -> str:
     system, everything = result["focus"], result["groups"]["all"]
     values, before = everything["mean"].get(system, {}), everything["mean"]["input"]
     told = []
-    for name, value in values.items():
-        text = f"{name} {MEASURES[name].told(value)} {MEASURES[name].unit}".strip()
+    for name in [n for n in values if n in SHORT] or list(values):
+        text = f"{name} {MEASURES[name].told(values[name])} {MEASURES[name].unit}".strip()
         changed = name not in CHANGES and name in before and before[name] is not None
         told.append(f"{text} (recording itself: {MEASURES[name].told(before[name])})" if changed else text)
     verdicts = everything["verdicts"].get(system, "")
-    return f"- **{suite}**, {system}: {', '.join(told)}{'; ' + verdicts if verdicts else ''}. {_source(result)}"
+    return f"- **{suite}**, {system} ({_counted(result)}): {', '.join(told)}{'; ' + verdicts if verdicts else ''}."
 
 
 def readme(results: Mapping[str, Result]) -> str:
@@ -94,7 +98,10 @@ def readme(results: Mapping[str, Result]) -> str:
         lines += worst.systems_table(captures, ["all"], _present(captures, SHORT), systems)
         lines += ["", *_success_table(captures)]
     others = [_one_line(suite, result) for suite, result in sorted(results.items()) if suite != "captures"]
-    return "\n".join([*lines, *([""] if lines and others else []), *others]) + "\n"
+    if others:
+        told = "The other suites, means; every system, with commands and times: [docs/results](docs/results/README.md)."
+        others = [*([""] if lines else []), told, "", *others]
+    return "\n".join([*lines, *others]) + "\n"
 
 
 def card(results: Mapping[str, Result], columns: Sequence[str]) -> str:

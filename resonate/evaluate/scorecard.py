@@ -26,14 +26,14 @@ from resonate.evaluate.worst import FOLDER
 
 #: Suites in their order, with settings that let each end in some minutes on two cores.
 SUITES: dict[str, tuple[str, ...]] = {
-    "captures": ("limit=8",),
-    "stages": ("limit=3",),
+    "captures": ("count=16", "limit=16"),
+    "stages": ("count=16", "limit=6"),
     "demo": ("limit=1",),
     "folder": ("limit=1",),
     "recordings": ("seconds=30",),
-    "bandlimited": ("count=1",),
-    "clean": ("count=2",),
-    "crowd_only": ("count=4",),
+    "bandlimited": ("count=2",),
+    "clean": ("count=4",),
+    "crowd_only": ("count=6",),
     "silence": ("seconds=5",),
 }
 #: Settings that only some suites take.
