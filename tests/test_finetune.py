@@ -20,6 +20,7 @@ from resonate import STEMS
 from resonate.data import shards
 from resonate.errors import UserError
 from resonate.evaluate import multipass, separation
+from resonate.evaluate.stem_aims import aims
 from resonate.models.demucs_files import find_weights
 from resonate.models.released import fetch_released
 from resonate.models.restorer import Restorer, RestorerConfig
@@ -414,9 +415,28 @@ def test_comparison_reports_the_change_against_the_capture_by_severity(tmp_path,
     for stem in STEMS:
         gain = np.subtract(found["all"]["half"][f"{stem}_si_sdr"], found["all"]["input"][f"{stem}_si_sdr"])
         assert len(gain) == 2 and np.allclose(gain, 6.02, atol=0.7)
-    Console(width=200).print(separation.table("near", found["near"]))
+    shown = separation.rows("near", found["near"])
+    Console(width=200).print(separation.table(shown))
     assert "near (1 captures)" in capsys.readouterr().out
+    lines = separation.markdown(shown).splitlines()
+    assert len(lines) == 6 and len({line.count("|") for line in lines[2:]}) == 1
     assert separation.main([str(tmp_path / "none.safetensors"), "--cache", str(tmp_path)]) == 2
+
+
+def test_aims_of_training_on_captures():
+    def figures(**systems: dict[str, list[float]]) -> dict:
+        return systems
+
+    near = figures(input={"vocals_si_sdr": [0.0, 2.0], "drums_si_sdr": [1.0]},
+                   after={"vocals_si_sdr": [6.0, 7.0], "drums_si_sdr": [5.0]})
+    mid = figures(before={"stems_si_sdr": [1.0]}, after={"stems_si_sdr": [3.5], "noise_attenuation": [7.0, 10.0]})
+    clean = figures(before={"stems_si_sdr": [8.0]}, after={"stems_si_sdr": [6.5]})
+    found = aims({"near": near, "mid": mid}, {"all": clean}, "before", "after")
+    assert [aim.found for aim in found] == [2.5, 5.5, 4.0, 8.5, -1.5]
+    assert [aim.met for aim in found] == [True, True, False, True, False]
+    lines = separation.aim_rows(found)[2]
+    assert lines[2][-1] == "missed by 1.0" and lines[3][-2:] == ["2", "met"]
+    assert not any(aim.met for aim in aims({}, {}, "before", "after"))
 
 
 def test_device_that_computes_something_else_is_refused():

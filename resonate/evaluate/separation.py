@@ -26,7 +26,8 @@ from resonate import STEMS
 from resonate.data import shards
 from resonate.errors import UserError
 from resonate.evaluate import measures, stems
-from resonate.evaluate.table import write_json
+from resonate.evaluate.stem_aims import INPUT, Aim, aims
+from resonate.evaluate.table import write_json, write_text
 from resonate.models.demucs_files import find_weights
 from resonate.models.separator import apply_separator, segment_samples
 from resonate.models.weights import load_separator
@@ -36,7 +37,6 @@ from resonate.restore import grid
 BINS = {"near": 0.3, "mid": 0.575, "far": 0.825, "brutal": 1.0}
 #: Blocks start this share of a block after one another, as in restoring.
 STRIDE = 0.75
-INPUT = "input"
 Item = TypeVar("Item")
 
 
@@ -151,14 +151,15 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
     return found
 
 
-def table(place: str, systems: dict[str, dict[str, list[float]]]) -> Table:
+#: A heading, the names of the columns, and the rows.
+Shown = tuple[str, list[str], list[list[str]]]
+
+
+def rows(place: str, systems: dict[str, dict[str, list[float]]]) -> Shown:
     """One severity: SI-SDR per stem with the change against the recording, the number of captures, and the crowd."""
     count = max(len(values) for measures_of in systems.values() for values in measures_of.values())
-    shown = Table(title=f"{place} ({count} captures): SI-SDR in dB (change), number of captures",
-                  title_justify="left")
     extra = [name for name in ("stems_sdr", "noise_attenuation", "music_distortion") if name in systems[INPUT]]
-    for name in ("", *STEMS, "mean", *extra):
-        shown.add_column(name, justify="right" if name else "left")
+    lines = []
     for system, values in systems.items():
         cells = []
         for stem in (*STEMS, "stems"):
@@ -166,8 +167,34 @@ def table(place: str, systems: dict[str, dict[str, list[float]]]) -> Table:
             change = "" if system == INPUT or not mine else f" ({np.mean(mine) - np.mean(base):+.1f})"
             cells.append(f"{np.mean(mine):.1f}{change}, {len(mine)}" if mine else "-")
         cells += [f"{np.mean(values[name]):.1f}, {len(values[name])}" if values.get(name) else "-" for name in extra]
-        shown.add_row(system, *cells)
-    return shown
+        lines.append([system, *cells])
+    title = f"{place} ({count} captures): SI-SDR in dB (change), number of captures"
+    return title, ["", *STEMS, "mean", *extra], lines
+
+
+def aim_rows(found: list[Aim]) -> Shown:
+    """What was asked for and what was found."""
+    return ("What is asked of training on captures, in dB", ["", "at least", "found", "recordings", ""],
+            [[aim.says, f"{aim.wanted:+g}", f"{aim.found:+.1f}", str(aim.count),
+              "met" if aim.met else f"missed by {aim.wanted - aim.found:.1f}"] for aim in found])
+
+
+def table(shown: Shown) -> Table:
+    """For the screen."""
+    title, names, lines = shown
+    out = Table(title=title, title_justify="left")
+    for name in names:
+        out.add_column(name, justify="right" if name else "left")
+    for line in lines:
+        out.add_row(*line)
+    return out
+
+
+def markdown(shown: Shown) -> str:
+    """For a page in `docs/`."""
+    title, names, lines = shown
+    written = [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *lines)]
+    return f"{title}\n\n" + "\n".join(written) + "\n"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -179,23 +206,35 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
     parser.add_argument("--clean", action="store_true", help="separate the sum of the clean stems")
     parser.add_argument("--target", choices=("wet", "dry"), default="wet", help="references: captured or clean stems")
+    parser.add_argument("--aims", action="store_true",
+                        help="two weights, before and after training on captures: also on the clean stems' sum, and "
+                        "whether what is asked is met")
     parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--markdown", type=Path, help="write the tables there")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
     given = parser.parse_args(words)
     if given.threads:
         torch.set_num_threads(given.threads)
     try:
         models = {_short(name, given.weights): load_separator(find_weights(name)) for name in given.weights}
+        if given.aims and (len(models) != 2 or given.clean or given.target == "dry"):
+            raise UserError("--aims takes two weights, before and after, and neither --clean nor --target dry.")
         found = compare(models, given.cache, given.split, given.limit, given.clean, given.target)
+        shown, figures = [rows(place, found[place]) for place in (*BINS, "all") if place in found], {**found}
+        if given.aims:
+            clean = compare(models, given.cache, given.split, given.limit, clean=True)
+            shown += [rows("clean", clean["all"]), aim_rows(aims(found, clean, *models))]
+            figures["clean"] = clean["all"]
         if given.json:
-            write_json(given.json, found)
+            write_json(given.json, figures)
+        if given.markdown:
+            write_text(given.markdown, "\n".join(map(markdown, shown)))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     console = Console()
-    for place in (*BINS, "all"):
-        if place in found:
-            console.print(table(place, found[place]))
+    for one in shown:
+        console.print(table(one))
     return 0
 
 
