@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,3 +120,14 @@ def test_the_released_size_is_fine_tuned_from_demucs_own_package(songs, tmp_path
         before = model.eval()(x)
         # Trained: not what it was, and not far from it after three steps of warm-up.
         assert 0 < float((again(x) - before).abs().max()) < float(before.abs().max())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_released_size_comes_back_from_an_export_and_its_cost_is_printed():
+    command = [sys.executable, "benchmarks/training.py", "--released", "--batch=1", "--seconds=1", "--threads=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1400, check=False,
+                          env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "41.5 M" in done.stdout and "equal outputs" in done.stdout and "DIFFERENT" not in done.stdout
+    assert float(re.search(r"peak memory\W+([\d.]+) GB", done.stdout)[1]) > 0.5

@@ -124,6 +124,8 @@ def test_examples_are_a_function_of_seed_and_index(songs):
     one, again, other = example(3, 1), example(3, 1), example(3, 2)
     assert all(torch.equal(one[k], again[k]) for k in one)
     assert not torch.equal(one["capture"], other["capture"])
+    # Apple's GPUs take no float64.
+    assert torch.float64 not in {value.dtype for value in one.values()}
 
 
 def test_fold_missing_compares_sums():
@@ -271,7 +273,8 @@ def test_stems_are_validated_on_songs_that_have_them(songs, tmp_path):
     assert [song.name for song in data.train.excerpts.songs] == ["Finished one", "First"]
     # The song is shorter than what was asked for, the mix is not.
     assert [song.name for song in data.valid.excerpts.songs] == ["Second"]
-    assert data.valid[0]["capture"].shape[-1] == 8 * RATE
+    example = data.valid[0]
+    assert example["capture"].shape[-1] == 8 * RATE and torch.float64 not in {value.dtype for value in example.values()}
 
     captures = SimpleNamespace(items=[(tmp_path, {"severity": severity, "mix_only": mix}) for severity, mix in
                                       ((0.7, False), (0.1, True), (0.4, False), (0.5, True))])
