@@ -114,8 +114,9 @@ def low_pass(s: Scene, y: np.ndarray) -> np.ndarray:
 
 
 def shelf(s: Scene, y: np.ndarray) -> np.ndarray:
-    """What the microphone had taken above 3 kHz, given back to music and noise alike."""
-    return y + 3.0 * signal.sosfiltfilt(signal.butter(1, 4000, "highpass", fs=RATE, output="sos"), y)
+    """What the microphone had taken above 3 kHz, given back to music and noise alike, as far as a factor of two."""
+    hertz = np.fft.rfftfreq(N, 1 / RATE)
+    return np.fft.irfft(np.fft.rfft(y) * np.minimum(np.hypot(1.0, hertz / 3000), 2.0), N)
 
 
 def all_pass(s: Scene, y: np.ndarray) -> np.ndarray:
@@ -194,7 +195,7 @@ CHEATS = {
     "stems_si_sdr": {"nothing easy": (lambda s: s.wet + 0.1 * s.noise, lambda s: s.capture)},
     "stems_sdr": {"a quieter estimate of a stem that cannot be found": (lambda s: 0.1 * HISS, lambda s: HISS)},
     "vocals_estoi": {"other instruments that follow the voice": (
-        lambda s: HISS * np.abs(signal.hilbert(s.clean)), lambda s: HISS)},
+        lambda s: follower(s.clean), lambda s: HISS)},
     "extended_db": {"doing nothing": (lambda s: 0 * s.capture, lambda s: 0.01 * s.capture)},
     "lsd_missing": {"hiss of the right level lowers it": lambda s: treble_of_right_level(s, s.capture)},
     "level_error": {"hiss of the right level": lambda s: treble_of_right_level(s, s.capture)},
@@ -212,7 +213,7 @@ CHEATS = {
     "redegradation_residual": {"doing nothing": (lambda s: s.capture, lambda s: s.wet),
                                "crowd that was rightly removed counts": (lambda s: s.capture, lambda s: s.wet)},
     "energy_support": {"doing nothing": (lambda s: s.capture, lambda s: s.capture + HISS)},
-    "chroma_agreement": {"doing nothing": (lambda s: s.capture, lambda s: s.wet)},
+    "chroma_agreement": {"doing nothing": (lambda s: s.capture, lambda s: s.capture + notes(5))},
     "onset_agreement": {"doing nothing": (lambda s: s.capture, lambda s: s.capture + CLICKS),
                         "losing onsets": (lambda s: 0 * s.capture + 1e-3, lambda s: s.capture + CLICKS)},
     "note_agreement": {"doing nothing": (lambda s: s.capture, lambda s: s.capture + notes(5)),
@@ -223,6 +224,13 @@ NO_VALUE = {("musical_noise", "a full gate leaves nothing to judge"), ("lsd", "n
 #: What an octave up leaves as it is needs another sound: below.
 OWN_TEST = {("chroma_agreement", "octave"), ("gap_db", "noise under the music"), ("stems_sdr", "nothing"),
             ("f_sdr", "EQ")}  # fmt: skip
+
+
+def follower(x: np.ndarray) -> np.ndarray:
+    """Noise that has at every moment the spectrum of `x`."""
+    spectrum = np.abs(rivals.stft(x))
+    phases = np.random.default_rng(3).uniform(0, 2 * np.pi, spectrum.shape)
+    return rivals.istft(spectrum * np.exp(1j * phases), N).astype(np.float64)
 
 
 def thin(s: Scene) -> np.ndarray:
@@ -260,7 +268,7 @@ def test_a_measure_is_cheated_by_what_it_says(scene, name, phrase):
     if better == 0:
         assert abs(after) < abs(before) - 3
     else:
-        assert better * (after - before) > 0.001
+        assert better * (after - before) > 0.01
 
 
 def test_every_claim_of_the_catalogue_has_its_test():
