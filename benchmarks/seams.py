@@ -5,8 +5,8 @@
 Per stage and stride (from one block to the next, in blocks):
 
 - f_sdr in dB between the two results, their mid channels held against each other (at stride 0.5, where half a block is
-  a whole step, a quarter of a block later). A network that gave every block what the whole recording gives it would reach
-  the end of the measure; with more overlap more of each sample comes from the middle of a block.
+  a whole step, a quarter of a block later). A network that gave every block what the whole recording gives it would
+  reach the end of the measure; with more overlap more of each sample comes from the middle of a block.
 - level and spectral flux of frames inside the cross-fades against the later grid's, which has none there, in dB (0: no
   different from elsewhere).
 - CPU seconds per second of sound.
@@ -69,8 +69,8 @@ def restored(x: np.ndarray, early: int, *where) -> np.ndarray:
     return out
 
 
-def at_seams(on: np.ndarray, late: np.ndarray, block: int, hop: int, shift: int) -> tuple[float, float]:
-    """(level, flux) in dB of `on` over `late` (n,), frames inside the cross-fades of `on` less those inside nobody's.
+def at_seams(on: np.ndarray, late: np.ndarray, block: int, hop: int, shift: int) -> tuple[str, str]:
+    """Level and flux in dB of `on` over `late` (n,), frames inside the cross-fades of `on` less those inside nobody's.
 
     `late` was made on a grid `shift` samples later, so it has no cross-fade there and the same music.
     """
@@ -83,7 +83,10 @@ def at_seams(on: np.ndarray, late: np.ndarray, block: int, hop: int, shift: int)
     at = (np.arange(figures[0].shape[1]) + 1.5) * FRAME
     seam, others = ((at + early) % hop < block - hop for early in (0, shift))
     over = figures[0] - figures[1]
-    return tuple(float(v) for v in over[:, seam & ~others].mean(1) - over[:, ~seam & ~others].mean(1))
+    inside, outside = seam & ~others, ~seam & ~others
+    if not (inside.any() and outside.any()):
+        return "-", "-"  # at stride 0.5 there is nothing but cross-fades
+    return tuple(f"{v:+.2f}" for v in over[:, inside].mean(1) - over[:, outside].mean(1))
 
 
 def main() -> None:
@@ -118,7 +121,7 @@ def main() -> None:
                 shown = dict(zip(STEMS, near, strict=True)) if stage == "separate" else {"track": near[0]}
                 what = ", ".join(f"{part} {value:.1f}" for part, value in shown.items())
                 level, flux = at_seams(on.sum(0), late.sum(0), blocks[stage], hop, shift)
-                table.add_row(stage, f"{stride:g}", what, f"{level:+.2f}", f"{flux:+.2f}", f"{pace:.3f}")
+                table.add_row(stage, f"{stride:g}", what, level, flux, f"{pace:.3f}")
     Console(width=140).print(table)
 
 

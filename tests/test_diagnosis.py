@@ -233,7 +233,7 @@ MEDIAN_ERRORS = {
     "clarity C80 (dB)": 8.0,
     "clipped samples (per 1000)": 20.0,
     "AGC range (dB)": 8.0,
-    "early magnitude, each octave (dB)": 8.0,
+    "early magnitude, each octave (dB)": 6.5,
     "channels (wrong = 1)": 0.0,
     "noise floor (dB)": 3.0,
     "hum, none there (wrong = 1)": 0.0,

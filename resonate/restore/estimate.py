@@ -19,19 +19,18 @@ from resonate.restore.work import Models, output_rate
 #: Seconds of work per second of recording on one CPU thread, as benchmarks/restore.py prints them; stages that are not
 #: listed take the time of a plain pass over the recording.
 PACE = {
-    "ingest": 0.003,
-    "diagnose": 0.015,
-    "precondition": 0.03,
-    "restore": 0.11,
-    "remix": 0.02,
+    "ingest": 0.002,
+    "diagnose": 0.01,
+    "precondition": 0.025,
+    "remix": 0.017,
     "ledger": 0.01,
     "master": 0.03,
     "report": 0.05,
 }
 _PLAIN_PASS = 0.005
 
-#: The separator's: what any HTDemucs takes, and what each MB of its weights adds.
-_SEPARATE = (0.06, 0.011)
+#: The networks' stages: what each takes whatever its network, and what each MB of its weights adds.
+_SEPARATE, _RESTORE = (0.04, 0.008), (0.02, 0.009)
 
 #: The page's previews: seconds of work and bytes of memory per second of sound, and how many seconds they hold at most.
 _PREVIEWS, _PREVIEW_BYTES, _PREVIEWED = 0.18, 1.1e6, 900.0
@@ -81,6 +80,7 @@ def estimate(source: Source, config: RestoreConfig, models: Models) -> Estimate:
     size = models.separator_path.stat().st_size
     runs = passes(config.separate)
     pace["separate"] = (_SEPARATE[0] + _SEPARATE[1] * size / 1e6) * len(runs) * 0.75 / config.separate.stride
+    pace["restore"] = _RESTORE[0] + _RESTORE[1] * models.restorer_path.stat().st_size / 1e6
     for name in ("separate", "restore"):
         pace[name] *= _NETWORKS[kind]
     pace["report"] = PACE["report"]

@@ -98,7 +98,8 @@ class PeakMeter:
         self._history = x[:, -2 * _HALF :].copy()
         up = np.stack([upfirdn(_INTERPOLATOR, row, up=_PHASES) for row in x])
         first = 2 * _HALF * _PHASES
-        between = np.abs(up[:, first : first + block.shape[1] * _PHASES]).reshape(len(x), -1, _PHASES).max((0, 2))
+        up = np.abs(up[:, first : first + block.shape[1] * _PHASES])
+        between = np.stack([row[phase::_PHASES] for row in up for phase in range(_PHASES)]).max(0)
         return np.maximum(between, np.abs(x[:, _HALF : _HALF + block.shape[1]]).max(0))
 
     def push(self, block: np.ndarray) -> None:
