@@ -27,8 +27,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 #: Parts of the package on which no figure of one recording depends; weights count by the system that uses them.
 APART = ("report/", "training/", "weights/", "data/module.py", "data/examples.py", "data/stream.py",
          "degrade/pictures.py", *(f"evaluate/{name}.py" for name in (
-    "__main__", "answers", "bootstrap", "catalogue", "demo", "listening", "multipass", "page", "picture", "publish",
-    "results", "scorecard", "separation", "settings", "stem_aims", "success", "table", "tracking",
+    "__main__", "answers", "bootstrap", "catalogue", "demo", "listening", "listening_material", "multipass", "page",
+    "picture", "publish", "results", "scorecard", "separation", "settings", "stem_aims", "success", "table", "tracking",
     "worst")))  # fmt: skip
 #: Packages whose versions shape figures.
 LIBRARIES = ("numpy", "scipy", "torch", "demucs", "av", "soxr", "noisereduce", "nara-wpe", "pystoi", "zimtohrli",
