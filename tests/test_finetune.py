@@ -388,6 +388,9 @@ def test_passes_win_only_where_their_interval_does():
     # A capture without a value does not count.
     found.plans["one pass"]["noise_attenuation"][0] = float("nan")
     assert np.isfinite(found.change("residual re-fed", "noise_attenuation")).all()
+    title, names, lines = multipass.rows(found)
+    assert "8 captures of 8 songs; best: 2 shifts averaged" in title
+    assert [len(line) for line in lines] == [len(names)] * 3 and lines[1][0] == "2 shifts averaged"
 
 
 def test_comparison_reports_the_change_against_the_capture_by_severity(tmp_path, monkeypatch, capsys):

@@ -19,13 +19,12 @@ import torch
 from demucs.htdemucs import HTDemucs
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from resonate import RATE, STEMS
 from resonate.errors import UserError
 from resonate.evaluate import separation
 from resonate.evaluate.bootstrap import interval
-from resonate.evaluate.table import write_json
+from resonate.evaluate.table import write_json, write_text
 from resonate.models.demucs_files import find_weights
 from resonate.models.weights import SEPARATOR, load_separator
 from resonate.restore.config import Separate
@@ -90,6 +89,7 @@ def measure(model: HTDemucs, cache: Path, split: str, limit: int = 0) -> Found:
         limit: at most so many, spread over the severities; 0 for all.
     """
     found = Found()
+    separation.separate(model, torch.zeros(2, RATE))  # the first run costs more, and is none of the plans'
     for example in track(separation.choose(cache, split, limit), "Separating", console=Console(stderr=True)):
         capture, wet, _ = separation.read(cache, example)
         found.songs.append(example["song"])
@@ -104,21 +104,25 @@ def measure(model: HTDemucs, cache: Path, split: str, limit: int = 0) -> Found:
     return found
 
 
-def table(found: Found) -> Table:
+def rows(found: Found) -> separation.Shown:
     """Gain against cost: per plan its processor time per second of sound, and each measure's change."""
-    shown = Table(title=f"{ONE}, and changes against it (95 % interval), {len(found.songs)} captures",
-                  title_justify="left")
-    for name in ("plan", "CPU s per s", "times", *MEASURES):
-        shown.add_column(name, justify="left" if name == "plan" else "right")
-    single = sum(found.seconds[ONE])
+    single, lines = sum(found.seconds[ONE]), []
     for plan, values in found.plans.items():
         if plan == ONE:
             cells = [f"{np.nanmean(values[name]):.2f}" if np.isfinite(values[name]).any() else "-" for name in MEASURES]
         else:
-            cells = ["{:+.2f} ({:+.2f} to {:+.2f})".format(*found.change(plan, name)) for name in MEASURES]
+            cells = [_words(*found.change(plan, name)) for name in MEASURES]
         cost = sum(found.seconds[plan])
-        shown.add_row(plan, f"{cost / sum(found.lengths):.3f}", f"{cost / max(single, 1e-9):.1f}", *cells)
-    return shown
+        lines.append([plan, f"{cost / sum(found.lengths):.3f}", f"{cost / max(single, 1e-9):.1f}", *cells])
+    title = (f"One pass, and changes against it (95 % interval), {len(found.songs)} captures of "
+             f"{len(set(found.songs))} songs; best: {found.winner()}")
+    return title, ["", "CPU s per s", "times", *MEASURES], lines
+
+
+def _words(mean: float, low: float, high: float) -> str:
+    if not np.isfinite(mean):
+        return "-"
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else f"{mean:+.2f}"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -129,17 +133,18 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--split", default="valid", help="train, valid, test or all (default: valid)")
     parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
     parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--markdown", type=Path, help="write the table there")
     given = parser.parse_args(words)
     try:
         found = measure(load_separator(find_weights(given.weights)), given.cache, given.split, given.limit)
+        if given.markdown:
+            write_text(given.markdown, separation.markdown(rows(found)))
         if given.json:
             write_json(given.json, {"winner": found.winner(), **asdict(found)})
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    console = Console()
-    console.print(table(found))
-    console.print(f"Best: {found.winner()}.")
+    Console().print(separation.table(rows(found)))
     return 0
 
 
