@@ -109,6 +109,7 @@ def test_extension_stays_outside_the_captured_band(restorer):
     octave = 2 ** (1 / 6)
     inside = (freqs > stats.low_hz * octave ** 2) & (freqs < stats.high_hz / octave)
     assert power[inside].sum() < 1e-6 * power.sum()
+    assert power[freqs > 20050].sum() < 1e-3 * power.sum()
 
 
 def test_extension_follows_silence(restorer):

@@ -36,6 +36,8 @@ class RestorerConfig:
         dilations: dilation over (pairs of) frames of each block; they set the receptive field.
         min_gain_db, max_gain_db: bounds of the predicted gain, before the corrective EQ.
         eq_range_db: bound of the corrective EQ's correction either way.
+        faithful_share: share of the faithful gain, in dB, that strength 1 applies. Training pays for crowd that stays;
+            how much of that keeps the waveform most alike is measured afterwards (`resonate.training.calibrate`).
     """
 
     width: int = 64
@@ -43,6 +45,7 @@ class RestorerConfig:
     min_gain_db: float = -50.0
     max_gain_db: float = 12.0
     eq_range_db: float = 30.0
+    faithful_share: float = 1.0
 
     def to_dict(self) -> dict:
         """JSON-able form."""
@@ -224,7 +227,7 @@ class Restorer(nn.Module):
         spectrum = stft(x)
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
         full_db, extension_db, faithful_db = self.heads(mid, ltas, floor, in_band)
-        gain_db = faithful_db if faithful else full_db
+        gain_db = self.config.faithful_share * faithful_db if faithful else full_db
         gain = 10 ** (gain_strength * gain_db / 20 * in_band[..., None])
         if extension_strength == 0:
             return RestorerOutput(gain, torch.zeros_like(x))
@@ -235,15 +238,16 @@ class Restorer(nn.Module):
 
 
 def _outside(x: Tensor, stats: RecordingStats) -> Tensor:
-    """Remove from (..., samples) what the STFT's window leaks into the captured band or below 20 Hz: a linear-phase
-    band stop whose slopes are raised cosines over the sixth of an octave beyond the edges."""
+    """Remove from (..., samples) what the STFT's window leaks into the captured band, and what lies below 20 Hz or
+    above 20 kHz, which no loss sees: a linear-phase band stop whose slopes are raised cosines over the sixth of an
+    octave beyond the edges."""
     samples = x.shape[-1]
     padded = samples + 2 * N_FFT
     freqs = torch.fft.rfftfreq(padded, 1 / RATE, device=x.device)
     octaves_below = torch.log2(stats.low_hz / freqs.clamp(min=1.0)) * 6
     octaves_above = torch.log2(freqs.clamp(min=1.0) / stats.high_hz) * 6
     keep = torch.maximum(octaves_below, octaves_above).clamp(0, 1)
-    keep = (0.5 - 0.5 * torch.cos(np.pi * keep)) * (freqs >= 20.0)
+    keep = (0.5 - 0.5 * torch.cos(np.pi * keep)) * (freqs >= 20.0) * (freqs <= 20000.0)
     return torch.fft.irfft(torch.fft.rfft(x, padded) * keep, padded)[..., :samples]
 
 

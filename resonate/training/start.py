@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTa
     model, steps = config.model, config.trainer.max_steps
     if model.pretrained:
         loaded = load_restorer(RESTORER if model.pretrained == "repo" else model.pretrained)
-        task = RestorerTask(loaded.config, config.optimiser, steps, sdr_weight=model.sdr_weight)
+        # The share was measured for these weights, not for those that training makes of them.
+        task = RestorerTask(replace(loaded.config, faithful_share=1.0), config.optimiser, steps,
+                            sdr_weight=model.sdr_weight)
         task.model.load_state_dict(loaded.state_dict())
         return task
     options = dict(model.options)
