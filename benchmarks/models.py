@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
-import sys
 from pathlib import Path
 
 import torch
@@ -21,36 +19,32 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from resonate import RATE
+from resonate.data.examples import stats_tensors
 from resonate.models.restorer import RestorerConfig
-from resonate.models.stats import measure_stats
+from resonate.models.stats import HOP, measure_stats
 from resonate.training.restorer import RestorerTask
 from resonate.training.schedule import OptimiserConfig
+from resonate.usage import peak_mb
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "model"
-
-
-def peak_mb() -> float:
-    """Largest resident set of this process so far; macOS counts in bytes, Linux in kilobytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def measure(name: str, batch: int, seconds: float) -> tuple[float, float, float, float]:
     """Parameters in millions, 1e9 multiply-adds per second of audio, reach in s, MB of a training step."""
     torch.set_num_threads(1)
     options = OmegaConf.to_container(OmegaConf.load(CONFIGS / f"{name}.yaml").options)
-    config = RestorerConfig(**{**options, "dilations": tuple(options["dilations"])})
+    config = RestorerConfig(**options)
     task = RestorerTask(config, OptimiserConfig(), 1)
     second = 0.1 * torch.randn(1, 2, RATE)
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         task.model(second, measure_stats(second[0]))
     heard = 0.1 * torch.randn(batch, 2, int(seconds * RATE))
-    stats = measure_stats(heard[0])
     example = {"capture": heard, "wet": 0.7 * heard[:, None], "dry": 0.5 * heard[:, None]}
-    example |= {k: torch.as_tensor(getattr(stats, k)).expand(batch, -1) for k in ("ltas_db", "floor_db", "in_band")}
+    example |= {k: v.expand(batch, -1) for k, v in stats_tensors(measure_stats(heard[0])).items()}
     before = peak_mb()
     task.losses(example)["loss"].backward()
     count = sum(p.numel() for p in task.model.parameters())
-    reach = 2 * sum(config.dilations) * 512 / RATE
+    reach = 2 * sum(config.dilations) * HOP / RATE
     return count / 1e6, counted.get_total_flops() / 2e9, reach, peak_mb() - before
 
 

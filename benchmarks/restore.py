@@ -36,6 +36,7 @@ from resonate.models.stats import HOP, measure_stats
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, save_weights
 from resonate.restore.config import RestoreConfig
 from resonate.restore.networks import RESTORE_BLOCK, RESTORE_HOP
+from resonate.usage import peak_mb
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,7 +74,7 @@ def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], di
     if process.returncode:
         raise SystemExit(f"infer.py ended with status {process.returncode}")
     wall = time.perf_counter() - begun
-    peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    peak = peak_mb(usage)
     log = max(output.glob(".hydra/*/infer.log")).read_text(encoding="utf-8")
     stages = re.findall(r": (\w+) took [\d.]+ s \(CPU ([\d.]+) s, peak (\d+) MB\)", log)
     before_page = next(float(megabytes) for name, _, megabytes in stages if name == "master")

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resonate import RATE
+from resonate.data.examples import stats_tensors
 from resonate.degrade.bank import Bank
 from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.models.separator import apply_separator, segment_samples
@@ -72,9 +73,8 @@ def main() -> None:
 def training(restorer: torch.nn.Module, separator: torch.nn.Module, rng: np.random.Generator) -> dict[str, float]:
     """One optimiser step of each model, batch 4 of 5 s, bf16."""
     audio = torch.from_numpy(0.05 * rng.standard_normal((4, 4, 2, 5 * RATE)).astype(np.float32))
-    stats = measure_stats(audio[0].sum(0))
     batch = {"capture": audio.sum(1), "wet": audio, "dry": audio, "present": torch.ones(4, 4, dtype=torch.bool)}
-    batch |= {k: torch.as_tensor(getattr(stats, k)).expand(4, -1) for k in ("ltas_db", "floor_db", "in_band")}
+    batch |= {k: v.expand(4, -1) for k, v in stats_tensors(measure_stats(audio[0].sum(0))).items()}
     separator.requires_grad_(True).train()
     tasks = {
         "restorer, training step, bf16": RestorerTask(restorer.config, OptimiserConfig(), 1, restorer.target_db),

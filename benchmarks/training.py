@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +38,7 @@ from resonate.training.run import pick_precision
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask
 from resonate.training.start import start_separator
+from resonate.usage import peak_mb
 
 #: The small model of the repo.
 SMALL = Path(__file__).parents[1] / "configs" / "model" / "htdemucs_small.yaml"
@@ -60,8 +59,7 @@ def timed(step: Callable[[], object], steps: int) -> tuple[float, float]:
 
 def peak_memory() -> float:
     """GB that this process has held at most."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return peak_mb() / 1e3
 
 
 def our_step(model: HTDemucs, stems: torch.Tensor, half: bool, stft_weight: float) -> Callable[[], object]:

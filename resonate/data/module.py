@@ -109,6 +109,9 @@ class CaptureData(L.LightningDataModule):
         config = self.config
         if config.curriculum < 0:
             raise UserError(f"data.curriculum must be 0 or a number of examples, got {config.curriculum}.")
+        if config.in_memory and (config.shards or not config.cache):
+            raise UserError("data.in_memory keeps what is read from a rendered folder; name one with data.cache=FOLDER "
+                            "and no data.shards.")
         if config.licence not in FILTERS:
             raise UserError(f"data.licence is {config.licence}; the choices are {' and '.join(FILTERS)}.")
         if config.shards:

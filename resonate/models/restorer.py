@@ -47,6 +47,10 @@ class RestorerConfig:
     eq_range_db: float = 30.0
     faithful_share: float = 1.0
 
+    def __post_init__(self) -> None:
+        # Files and configurations give a list.
+        object.__setattr__(self, "dilations", tuple(self.dilations))
+
     def to_dict(self) -> dict:
         """JSON-able form."""
         return asdict(self)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import resource
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,6 +23,7 @@ from resonate.restore.config import RestoreConfig
 from resonate.restore.scratch import clear, move_in_place, scratch_folder
 from resonate.restore.stages import chain
 from resonate.restore.work import Models, Work
+from resonate.usage import peak_mb
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +127,7 @@ def _run_all(work: Work, steps: Sequence[Step], scratch: Path, before: str) -> l
         checkpoint.finish(work, step, account, scratch, work.config.keep)
         log.info(
             "%s: %s took %.2f s (CPU %.2f s, peak %.0f MB): %s",
-            work.path.name, stage.name, seconds, process_time() - computed, _peak_mb(), effect,
+            work.path.name, stage.name, seconds, process_time() - computed, peak_mb(), effect,
         )  # fmt: skip
         accounts.append(account)
     return accounts
@@ -153,16 +152,11 @@ def _finish(work: Work, report: dict[str, Any], result: Path) -> None:
         seconds = report["timings"]["report"] = round(perf_counter() - begun, 3)
         log.info(
             "%s: report took %.2f s (CPU %.2f s, peak %.0f MB)",
-            work.path.name, seconds, process_time() - computed, _peak_mb(),
+            work.path.name, seconds, process_time() - computed, peak_mb(),
         )  # fmt: skip
     # Names may hold bytes that are no text; they are kept as JSON's \\u escapes.
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (result / "report.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-
-
-def _peak_mb() -> float:
-    """Most resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _versions() -> dict[str, str]:

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resonate.data import shards
 from resonate.errors import UserError
-from resonate.evaluate import measures
+from resonate.evaluate import cases, measures
 from resonate.models.restorer import Restorer, apply_gain
 from resonate.models.stats import measure_stats
 from resonate.models.weights import load_restorer, read_header, save_weights
@@ -55,9 +54,9 @@ def calibrate(weights: Path, cache: Path, output: Path, limit: int | None = None
     returns it. Raises UserError for weights or a cache that cannot be used, or without a capture with music."""
     header, model = read_header(weights, "restorer"), load_restorer(weights)
     model.config = replace(model.config, faithful_share=1.0)
-    chosen = shards.choose(cache, "valid")[:limit]
-    rows = (shards.read_audio(cache, example) for example in chosen)
-    rises = gains_by_share(model, ((row[0], row[6:10].sum(0)) for row in rows))
+    chosen = cases.cache_index(cache, "valid")[:limit]
+    pairs = (cases.cached(cache, example) for example in chosen)
+    rises = gains_by_share(model, ((case.capture, case.reference) for case in pairs))
     if not len(rises):
         raise UserError(f"No validation capture in {cache} has music; render others.")
     mean = rises.mean(0)

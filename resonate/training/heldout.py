@@ -109,6 +109,8 @@ class SeparatorData(CaptureData):
 
     def setup(self, stage: str | None = None) -> None:
         """As its base."""
+        if self.config.in_memory:
+            raise UserError("data.in_memory sums the stems, which the separator learns from; leave it out.")
         super().setup(stage)
         count = self.config.valid_examples
         if count < 1:

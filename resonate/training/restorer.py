@@ -83,6 +83,7 @@ class RestorerTask(L.LightningModule):
         """Losses of a batch of examples."""
         heard, clean = spectrum(batch["capture"].mean(1)), spectrum(batch["dry"].sum(1).mean(1))
         music = spectrum(batch["wet"].sum(1).mean(1))
+        crowd = heard - music
         captured, reference = heard.abs(), clean.abs()
         inside = batch["in_band"][..., None]
         energy = reference.square().sum(1, keepdim=True)
@@ -95,14 +96,14 @@ class RestorerTask(L.LightningModule):
             full = torch.exp(full_db / DB) * inside
             losses = self.loss((full_db + captured_db) * inside + extension_db * (1 - inside), reference)
             losses["coherent_sdr"] = coherent_sdr(heard * full, clean).mean()
-            losses["crowd"] = crowd_attenuation(full * played, music, heard - music).mean()
+            losses["crowd"] = crowd_attenuation(full * played, music, crowd).mean()
             losses["gap"] = gap_level(full * captured, reference)
 
             faithful = torch.exp(faithful_db / DB) * inside
             losses["faithful_log_spectrum"] = self.loss(faithful_db * inside + captured_db, reference)["log_spectrum"]
             before, after = coherent_sdr(heard * inside, clean), coherent_sdr(heard * faithful, clean)
             losses["input_sdr"], losses["faithful_sdr"] = before.mean(), after.mean()
-            losses["faithful_crowd"] = crowd_attenuation(faithful * played, music, heard - music).mean()
+            losses["faithful_crowd"] = crowd_attenuation(faithful * played, music, crowd).mean()
             losses["faithful_gap"] = gap_level(faithful * captured, reference)
             harm = (before - after).clamp(min=0).mean()
 

@@ -75,11 +75,8 @@ def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTa
                             sdr_weight=model.sdr_weight)
         task.model.load_state_dict(loaded.state_dict())
         return task
-    options = dict(model.options)
-    if "dilations" in options:
-        options["dilations"] = tuple(options["dilations"])
     target = target_spectrum([example["dry"].sum(0) for example in data.look(64)]) if fresh else None
-    return RestorerTask(RestorerConfig(**options), config.optimiser, steps, target, model.sdr_weight)
+    return RestorerTask(RestorerConfig(**model.options), config.optimiser, steps, target, model.sdr_weight)
 
 
 def start_separator(model: ModelConfig) -> tuple[HTDemucs, dict[str, Any]]:
