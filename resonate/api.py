@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from resonate import RATE
@@ -158,10 +159,15 @@ def _degrade(song: Any, folder: Path, preset: Path, seed: int, start: float, len
     }  # fmt: skip
     facts = {"song": song.name, "preset": preset.stem, "seed": seed, "params": params, "measures": made.measures[0]}
     try:
-        folder.mkdir(parents=True)
-        for name, track in tracks.items():
-            audio.write(folder / f"{name}.wav", track[0].numpy(), RATE)
-        (folder / "params.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place until all of it is there.
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
+            part = Path(aside) / folder.name
+            part.mkdir()
+            for name, track in tracks.items():
+                audio.write(part / f"{name}.wav", track[0].numpy(), RATE)
+            (part / "params.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            part.rename(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): choose another output.") from error
     return Degraded(folder, tuple(sorted(folder.iterdir())), params, made.measures[0])

@@ -10,6 +10,7 @@ import soundfile
 from restoring import infer, music, tiny_weights
 
 import resonate
+from resonate import audio
 from resonate.errors import UserError
 
 
@@ -93,6 +94,21 @@ def test_what_cannot_be_degraded_is_refused_before_anything_is_written(tmp_path)
     (out / "song").mkdir(parents=True)
     with pytest.raises(UserError, match="left alone"):
         resonate.degrade(folder, out)
+
+
+def test_a_disk_that_fills_leaves_nothing_half_written(tmp_path, monkeypatch):
+    written = []
+
+    def write(path, x, rate):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        path.write_bytes(b"sound")
+
+    monkeypatch.setattr(audio, "write", write)
+    with pytest.raises(UserError, match="No space left"):
+        resonate.degrade(song(tmp_path / "song"), tmp_path / "out")
+    assert len(written) == 2 and not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.slow
