@@ -11,7 +11,8 @@ from scipy.signal import butter, sosfiltfilt
 
 from resonate import RATE
 from resonate.errors import UserError
-from resonate.models.restorer import Restorer, RestorerConfig, apply_gain, band_edges, istft, stft
+from resonate.models.restorer import Restorer, RestorerConfig, apply_gain, istft, stft
+from resonate.models.restorer_networks import band_edges
 from resonate.models.separator import apply_separator, build_separator, segment_samples
 from resonate.models.stats import BINS, StatsAccumulator, measure_stats
 from resonate.models.weights import load_restorer, load_separator, read_header, save_weights

@@ -20,6 +20,7 @@ from resonate.data.stream import StreamedCaptures, expand
 from resonate.degrade.chain import ChainConfig
 from resonate.errors import UserError
 from resonate.evaluate import cases
+from resonate.models.stats import measure_stats
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,14 +49,33 @@ def test_crops_are_a_pure_function_of_seed_and_index(folder):
 
 
 def test_what_is_kept_in_memory_is_the_same_crop_with_its_stems_summed(folder):
-    read, kept = (CachedCaptures([folder], "train", 0.5, 9, seed=3, in_memory=kept) for kept in (False, True))
+    read, kept = (CachedCaptures([folder], "train", 0.5, 9, seed=3, in_memory=kept, clean_share=0.3)
+                  for kept in (False, True))
     for index in range(9):
         full, summed = read[index], kept[index]
-        assert summed["wet"].shape == (1, 2, 22050) and torch.equal(summed["present"], full["present"])
-        for key in ("wet", "dry"):
-            assert torch.allclose(summed[key][0], full[key].sum(0), atol=1e-4 * float(full[key].abs().max()) + 1e-6)
-        assert torch.allclose(summed["capture"], full["capture"], atol=1e-4)
-        assert torch.equal(summed["ltas_db"], full["ltas_db"])
+        assert summed["wet"].shape == (1, 1, 22050) and torch.equal(summed["present"], full["present"])
+        mids = {key: full[key] for key in ("capture", "early")} | {key: full[key].sum(0) for key in ("wet", "dry")}
+        for key, mid in mids.items():
+            assert torch.allclose(summed[key].reshape(-1), mid.mean(0), atol=1e-4 * float(mid.abs().max()) + 1e-6)
+        # The mid is rounded to 16 bits of its own.
+        heard = full["ltas_db"] > -70
+        assert (summed["ltas_db"] - full["ltas_db"])[heard].abs().max() < 0.1
+
+
+def test_clean_music_stands_in_for_a_share_of_the_captures(folder):
+    examples = [CachedCaptures([folder], "train", 0.5, 40, seed=3, clean_share=0.25)[i] for i in range(40)]
+    clean = [torch.equal(e["capture"], e["dry"].sum(0)) for e in examples]
+    assert 4 <= sum(clean) <= 16
+    for example, is_clean in zip(examples, clean, strict=True):
+        if is_clean:
+            assert torch.equal(example["wet"], example["dry"]) and not example["crowd"].any()
+            assert torch.equal(example["early"], example["capture"])
+        else:
+            assert float((example["wet"] - example["dry"]).abs().max()) > 0
+    # Its statistics are those of the whole of what is heard.
+    wholes = [CachedCaptures([folder], "train", None)[i] for i in range(4)]
+    known = [measure_stats(whole["dry"].sum(0)).ltas_db for whole in wholes]
+    assert any(np.array_equal(examples[clean.index(True)]["ltas_db"], ltas) for ltas in known)
 
 
 def test_an_example_is_its_rows_and_says_which_stems_are_known(folder):

@@ -51,12 +51,15 @@ class CachedCaptures(Dataset):
         stems_only: leave out finished mixes, whose stems are unknown.
         curriculum: over how many examples the highest severity drawn grows from the mildest to the worst (linearly, by
             rank); 0 draws from all of them from the first one on.
-        in_memory: decode each capture once and keep it, with its stems summed (``wet`` and ``dry`` are (1, 2, T), and
-            there is no ``early``): 0.6 MB per second, for models that hear mixes alone.
+        in_memory: decode each capture once and keep its mid channel, with its stems summed (``capture`` and ``early``
+            are (1, T), ``wet`` and ``dry`` (1, 1, T)): 0.4 MB per second, for models that hear the mid of mixes alone.
+        clean_share: share of the examples whose clean music stands in for the capture, so that a model learns to leave
+            it as it is; with crops only.
     """
 
     def __init__(self, folders: Sequence[str | Path], split: str, seconds: float | None, length: int | None = None,
-                 seed: int = 0, stems_only: bool = False, curriculum: int = 0, in_memory: bool = False) -> None:
+                 seed: int = 0, stems_only: bool = False, curriculum: int = 0, in_memory: bool = False,
+                 clean_share: float = 0.0) -> None:
         self.items: list[tuple[Path, dict]] = []
         with_crowd = True
         for folder in folders:
@@ -80,17 +83,24 @@ class CachedCaptures(Dataset):
         self.curriculum = curriculum
         if curriculum:
             self.items.sort(key=lambda item: item[1]["severity"])
-        self._stats: dict[int, Example] = {}
+        self.clean_share = clean_share
+        self._stats: dict[tuple[int, bool], Example] = {}
         self._sums: dict[int, tuple[Tensor, Tensor]] | None = {} if in_memory else None
 
     def __len__(self) -> int:
         return self.length
 
-    def _stats_of(self, item: int) -> Example:
-        if item not in self._stats:
-            capture = shards.read_audio(*self.items[item], slice(1))[0]
-            self._stats[item] = stats_tensors(measure_stats(capture))
-        return self._stats[item]
+    def _stats_of(self, item: int, clean: bool) -> Example:
+        """Statistics of the whole capture, or of its clean music."""
+        if (item, clean) not in self._stats:
+            if self._sums is not None:
+                whole, scale = self._whole(item)
+                heard = whole[3 if clean else 0] * scale[3 if clean else 0]
+            else:
+                rows = shards.read_audio(*self.items[item], slice(6, 10) if clean else slice(1))
+                heard = torch.from_numpy(rows.sum(0))
+            self._stats[item, clean] = stats_tensors(measure_stats(heard))
+        return self._stats[item, clean]
 
     def _reach(self, index: int) -> int:
         """How many items, from the mildest on, example ``index`` is drawn from."""
@@ -102,29 +112,42 @@ class CachedCaptures(Dataset):
         rng = np.random.default_rng([self.seed, index])
         item = index if self.samples is None else int(rng.integers(self._reach(index)))
         folder, meta = self.items[item]
-        stats = self._stats_of(item)
-        start, stop = 0, None
+        start, stop, clean = 0, None, False
         if self.samples is not None:
             start = int(rng.integers(max(1, shards.length_of(folder, meta) - self.samples + 1)))
             stop = start + self.samples
+            clean = bool(rng.uniform() < self.clean_share)
         if self._sums is not None:
-            return self._summed(item, start, stop) | stats
-        heard = torch.from_numpy(shards.read_audio(folder, meta, slice(self.rows), start, stop))
-        return as_example(heard, meta["present"]) | stats
+            example = self._summed(item, start, stop)
+        else:
+            example = as_example(torch.from_numpy(shards.read_audio(folder, meta, slice(self.rows), start, stop)),
+                                 meta["present"])
+        return (uncaptured(example) if clean else example) | self._stats_of(item, clean)
 
-
-    def _summed(self, item: int, start: int, stop: int | None) -> Example:
-        folder, meta = self.items[item]
+    def _whole(self, item: int) -> tuple[Tensor, Tensor]:
+        """(4, 1, T) int16 and (4, 1, 1) scales: mid channel of the capture, the captured, early and clean music."""
         assert self._sums is not None
         if item not in self._sums:
-            rows = shards.read_audio(folder, meta, slice(len(shards.ROWS)))
-            sums = torch.from_numpy(np.stack([rows[0], rows[1:5].sum(0), rows[6:10].sum(0)]))
+            rows = shards.read_audio(*self.items[item], slice(len(shards.ROWS)))
+            sums = torch.from_numpy(np.stack([rows[0], rows[1:5].sum(0), rows[5], rows[6:10].sum(0)]))
+            sums = sums.mean(1, keepdim=True)
             # 16 bits under a scale of each row's own, as the shards have them.
             scale = sums.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 32767
             self._sums[item] = (sums / scale).round().to(torch.int16), scale
-        whole, scale = self._sums[item]
-        capture, wet, dry = whole[..., start:stop] * scale
-        return {"capture": capture, "wet": wet[None], "dry": dry[None], "present": torch.tensor(meta["present"])}
+        return self._sums[item]
+
+    def _summed(self, item: int, start: int, stop: int | None) -> Example:
+        whole, scale = self._whole(item)
+        capture, wet, early, dry = whole[..., start:stop] * scale
+        return {"capture": capture, "wet": wet[None], "early": early, "dry": dry[None],
+                "present": torch.tensor(self.items[item][1]["present"])}
+
+
+def uncaptured(example: Example) -> Example:
+    """The same example with its clean music in place of the capture, and no crowd."""
+    dry = example["dry"]
+    out = example | {"capture": dry.sum(0), "wet": dry, "early": dry.sum(0)}
+    return out | {"crowd": torch.zeros_like(dry[0])} if "crowd" in example else out
 
 
 class FreshCaptures(Dataset):

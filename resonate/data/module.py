@@ -41,8 +41,10 @@ class DataConfig:
         stems_only: leave finished mixes out of a cache.
         curriculum: examples, counted over all processes, during which the severity drawn grows from mild to full; 0 for
             none. Not with ``shards``.
-        in_memory: keep what is read from a cache in memory, with its stems summed: 0.6 MB per second of captures. For
-            the restorer, which hears mixes alone, on few cores.
+        in_memory: keep what is read from a cache in memory, the mid channel of its sums: 0.4 MB per second of captures.
+            For the restorer, which hears mixes alone, on few cores.
+        clean_share: share of the examples of a cache whose clean music stands in for the capture, so that a model
+            learns to leave it as it is.
         seed: of every draw.
     """
 
@@ -58,6 +60,7 @@ class DataConfig:
     stems_only: bool = False
     curriculum: int = 0
     in_memory: bool = False
+    clean_share: float = 0.0
     seed: int = 1
 
 
@@ -112,6 +115,9 @@ class CaptureData(L.LightningDataModule):
         if config.in_memory and (config.shards or not config.cache):
             raise UserError("data.in_memory keeps what is read from a rendered folder; name one with data.cache=FOLDER "
                             "and no data.shards.")
+        if not 0 <= config.clean_share < 1 or (config.clean_share and (config.shards or not config.cache)):
+            raise UserError(f"data.clean_share ({config.clean_share}) is a share from 0 to below 1 of the examples of a "
+                            "rendered folder; name one with data.cache=FOLDER and no data.shards.")
         if config.licence not in FILTERS:
             raise UserError(f"data.licence is {config.licence}; the choices are {' and '.join(FILTERS)}.")
         if config.shards:
@@ -119,7 +125,7 @@ class CaptureData(L.LightningDataModule):
             return
         if caches := folders(config.cache):
             self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only,
-                                        config.curriculum, config.in_memory)
+                                        config.curriculum, config.in_memory, config.clean_share)
             self.valid: Dataset = self._valid_cache(caches)
             return
         music = folders(config.music)

@@ -6,25 +6,25 @@ the dry, full-band mix, which also lifts what is weak and noisy; the faithful on
 lowers crowd and reverberation. Outside the band it predicts a magnitude and puts it on a carrier made of captured
 signal: above the band, the octave below the edge translated upwards; below it, what little is left there.
 
-The band-split layout follows Luo and Yu, "Music Source Separation with Band-Split RNN" (2023), with the recurrences
-replaced by dilated convolutions over time and linear maps over bands, which are quick on every device.
+What predicts them is one of `resonate.models.restorer_networks`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from resonate import RATE
+from resonate.models.restorer_networks import BandSplit, UNet
 from resonate.models.stats import BINS, HOP, N_FFT, RecordingStats
 
-#: (first bin, bin width) of each run of bands; the last band takes what is left up to the Nyquist frequency.
-_LAYOUT = ((0, 4), (40, 8), (128, 16), (256, 32), (512, 64))
 #: dB per unit of a natural logarithm of magnitudes.
 DB = 20.0 / 2.302585093
+NETWORKS = ("bands", "unet")
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,22 @@ class RestorerConfig:
     """Size and bounds of a :class:`Restorer`.
 
     Attributes:
+        network: ``bands`` or ``unet``, see `resonate.models.restorer_networks`.
         width: features per band.
         dilations: dilation over (pairs of) frames of each block; they set the receptive field.
+        channels: of each level of the U-Net.
+        correction: bound of a complex correction relative to the gain, 0..1; 0 keeps the captured phase.
         min_gain_db, max_gain_db: bounds of the predicted gain, before the corrective EQ.
         eq_range_db: bound of the corrective EQ's correction either way.
         faithful_share: share of the faithful gain, in dB, that strength 1 applies. Training pays for crowd that stays;
             how much of that keeps the waveform most alike is measured afterwards (`resonate.training.calibrate`).
     """
 
+    network: str = "bands"
     width: int = 64
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    channels: tuple[int, ...] = (32, 48, 64, 96, 128, 160)
+    correction: float = 0.0
     min_gain_db: float = -50.0
     max_gain_db: float = 12.0
     eq_range_db: float = 30.0
@@ -50,10 +56,31 @@ class RestorerConfig:
     def __post_init__(self) -> None:
         # Files and configurations give a list.
         object.__setattr__(self, "dilations", tuple(self.dilations))
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if self.network not in NETWORKS:
+            raise ValueError(f"network is {self.network}; the choices are {' and '.join(NETWORKS)}")
+        if not 0 <= self.correction <= 1:
+            raise ValueError(f"correction must be from 0 to 1, got {self.correction}")
 
     def to_dict(self) -> dict:
         """JSON-able form."""
         return asdict(self)
+
+
+class Heads(NamedTuple):
+    """What the network says of every bin and frame, (batch, bins, frames) each.
+
+    Attributes:
+        full_db: gain in dB inside the band, EQ included.
+        extension_db: magnitude outside the band, dB re full scale.
+        faithful_db: gain in dB inside the band that aims at the waveform.
+        correction: complex factor near 1 that goes with either gain; None where the captured phase stays.
+    """
+
+    full_db: Tensor
+    extension_db: Tensor
+    faithful_db: Tensor
+    correction: Tensor | None
 
 
 @dataclass
@@ -62,21 +89,12 @@ class RestorerOutput:
 
     Attributes:
         gain: (batch, bins, frames), linear, >= 0: the predicted gain, full (times the corrective EQ) or faithful; 1
-            outside the captured band, where the little that is there stays as it is.
+            outside the captured band, where the little that is there stays as it is. Complex with a correction.
         extension: (batch, channels, samples): the filled bands.
     """
 
     gain: Tensor
     extension: Tensor
-
-
-def band_edges() -> list[tuple[int, int]]:
-    """(first, last + 1) bin of each band."""
-    edges: list[int] = []
-    for (first, step), end in zip(_LAYOUT, [first for first, _ in _LAYOUT[1:]] + [BINS], strict=True):
-        edges += range(first, end, step)
-    edges = [e for e in edges if BINS - e > 8]
-    return list(zip(edges, [*edges[1:], BINS], strict=True))
 
 
 def stft(x: Tensor) -> Tensor:
@@ -100,35 +118,10 @@ def apply_gain(x: Tensor, gain: Tensor) -> Tensor:
     return istft(stft(x) * gain[:, None], x.shape[-1])
 
 
-class _Block(nn.Module):
-    """Residual mixing over time (dilated convolution), over bands (linear) and over features (two layers)."""
-
-    def __init__(self, width: int, bands: int, dilation: int) -> None:
-        super().__init__()
-        self.time_norm = nn.LayerNorm(width)
-        self.time = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
-        self.band_norm = nn.LayerNorm(width)
-        self.band = nn.Linear(bands, bands)
-        self.feature_norm = nn.LayerNorm(width)
-        self.feature = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        for layer in (self.time, self.band, self.feature[-1]):
-            nn.init.normal_(layer.weight, std=0.3 * layer.weight[0].numel() ** -0.5)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, bands, frames, width) to the same shape."""
-        b, k, t, d = x.shape
-        y = self.time_norm(x).reshape(b * k, t, d).transpose(1, 2)
-        x = x + nn.functional.gelu(self.time(y)).transpose(1, 2).reshape(b, k, t, d)
-        y = self.band_norm(x).permute(0, 2, 3, 1)
-        x = x + self.band(y).permute(0, 3, 1, 2)
-        return x + self.feature(self.feature_norm(x))
-
-
 class Restorer(nn.Module):
     """Bounded gains inside the captured band and magnitudes outside it, from log-magnitudes and recording statistics.
 
-    Receptive field: ``2 * sum(dilations)`` frames of 11.6 ms either way (0.9 s for the shipped size).
+    Receptive field of the bands: ``2 * sum(dilations)`` frames of 11.6 ms either way (0.9 s for the shipped size).
     """
 
     FEATURES = 4
@@ -138,17 +131,15 @@ class Restorer(nn.Module):
     def __init__(self, config: RestorerConfig | None = None) -> None:
         super().__init__()
         self.config = config or RestorerConfig()
-        self.bands = band_edges()
-        width = self.config.width
         # Mean spectrum of finished music, dB, relative to its level: what the corrective EQ aims at.
         self.register_buffer("target_db", torch.zeros(BINS))
-        self.inputs = nn.ModuleList(nn.Linear(2 * self.FEATURES * (b - a), width) for a, b in self.bands)
-        self.blocks = nn.ModuleList(_Block(width, len(self.bands), d) for d in self.config.dilations)
-        self.norm = nn.LayerNorm(width)
-        self.outputs = nn.ModuleList(nn.Linear(width, 2 * self.HEADS * (b - a)) for a, b in self.bands)
-        for layer in self.outputs:
-            nn.init.zeros_(layer.bias)
-            layer.weight.data.mul_(0.1)
+        self.network = self._build()
+
+    def _build(self) -> nn.Module:
+        heads = self.HEADS + 2 * (self.config.correction > 0)
+        if self.config.network == "unet":
+            return UNet(self.FEATURES, heads, self.config.channels)
+        return BandSplit(self.FEATURES, heads, self.config.width, self.config.dilations)
 
     @property
     def max_gain(self) -> float:
@@ -170,16 +161,12 @@ class Restorer(nn.Module):
         level = 10 * torch.log10((before + 1e-15) / (after + 1e-15))
         return (eq + level).clamp(-self.config.eq_range_db, self.config.eq_range_db)
 
-    def heads(self, mid: Tensor, ltas_db: Tensor, floor_db: Tensor, in_band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, mid: Tensor, ltas_db: Tensor, floor_db: Tensor, in_band: Tensor) -> Heads:
         """Run the network.
 
         Args:
             mid: magnitudes of the mid channel (batch, bins, frames), re full scale (a full-scale sine is 1).
             ltas_db, floor_db, in_band: statistics, (batch, bins) each.
-
-        Returns:
-            full gain in dB inside the band (EQ included), extension magnitude in dB re full scale, and faithful gain in
-            dB inside the band, (batch, bins, frames) each.
         """
         eq = self.equaliser(ltas_db, in_band)
         level = 10 * torch.log10((10 ** ((ltas_db + eq) / 10) * in_band).sum(-1) + 1e-15)[:, None, None] - 20.0
@@ -190,31 +177,22 @@ class Restorer(nn.Module):
             (captured - floor_db[..., None]).clamp(-20, 60) / 20,
             in_band[..., None].expand_as(captured) * 2 - 1,
             (eq[..., None] / 20).expand_as(captured)], -1)
-        out = self._network(features)
+        out = self.network(features)
         extension = self.target_db[None, :, None] + 12.0 * out[..., 1] + level
-        return self._bounded(out[..., 0]) + eq[..., None], extension.clamp(-140, 30), self._bounded(out[..., 2])
+        return Heads(self._bounded(out[..., 0]) + eq[..., None], extension.clamp(-140, 30),
+                     self._bounded(out[..., 2]), self._correction(out))
+
+    def _correction(self, out: Tensor) -> Tensor | None:
+        if not self.config.correction:
+            return None
+        real, imag = out[..., 3], out[..., 4]
+        size = self.config.correction / torch.sqrt(1 + real.square() + imag.square())
+        return torch.complex(1 + size * real, size * imag)
 
     def _bounded(self, x: Tensor) -> Tensor:
         """Gain in dB within the bounds; centred so that an untrained head neither raises nor lowers."""
         low, high = self.config.min_gain_db, self.config.max_gain_db
         return low + (high - low) * torch.sigmoid(x + float(np.log(-low / high)))
-
-    def _network(self, features: Tensor) -> Tensor:
-        """(batch, bins, frames, features) to (batch, bins, frames, heads)."""
-        batch, _, frames, _ = features.shape
-        pairs = (frames + 1) // 2
-        features = nn.functional.pad(features, (0, 0, 0, 2 * pairs - frames))
-        x = torch.stack([
-            layer(features[:, a:b].reshape(batch, b - a, pairs, 2 * self.FEATURES).transpose(1, 2).flatten(2))
-            for layer, (a, b) in zip(self.inputs, self.bands, strict=True)], 1)
-        for block in self.blocks:
-            x = block(x)
-        x = self.norm(x)
-        out = []
-        for k, (layer, (a, b)) in enumerate(zip(self.outputs, self.bands, strict=True)):
-            y = layer(x[:, k]).reshape(batch, pairs, b - a, 2, self.HEADS)
-            out.append(y.permute(0, 2, 1, 3, 4).reshape(batch, b - a, 2 * pairs, self.HEADS))
-        return torch.cat(out, 1)[:, :, :frames].float()
 
     def forward(self, x: Tensor, stats: RecordingStats, gain_strength: float = 1.0,
                 extension_strength: float = 1.0, faithful: bool = False) -> RestorerOutput:
@@ -230,13 +208,15 @@ class Restorer(nn.Module):
                                 for v in (stats.ltas_db, stats.floor_db, stats.in_band))
         spectrum = stft(x)
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
-        full_db, extension_db, faithful_db = self.heads(mid, ltas, floor, in_band)
-        gain_db = self.config.faithful_share * faithful_db if faithful else full_db
+        heads = self.heads(mid, ltas, floor, in_band)
+        gain_db = self.config.faithful_share * heads.faithful_db if faithful else heads.full_db
         gain = 10 ** (gain_strength * gain_db / 20 * in_band[..., None])
+        if heads.correction is not None:
+            gain = gain * (1 + gain_strength * in_band[..., None] * (heads.correction - 1))
         if extension_strength == 0:
             return RestorerOutput(gain, torch.zeros_like(x))
         carrier = extension_carrier(spectrum * gain[:, None], spectrum, stats)
-        magnitude = 10 ** (extension_db / 20) * (N_FFT / 4.0) * (1 - in_band[..., None]) * extension_strength
+        magnitude = 10 ** (heads.extension_db / 20) * (N_FFT / 4.0) * (1 - in_band[..., None]) * extension_strength
         extension = istft(carrier * magnitude[:, None], x.shape[-1])
         return RestorerOutput(gain, _outside(extension, stats))
 

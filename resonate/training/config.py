@@ -7,13 +7,13 @@ from typing import Any
 
 from resonate.data.module import DataConfig
 from resonate.degrade.chain import ChainConfig
+from resonate.training.restorer import RestorerLoss
 from resonate.training.schedule import OptimiserConfig
 
 
 @dataclass
 class ModelConfig:
-    """Which model is trained, from where, towards what. All but the first three are the separator's, except
-    ``sdr_weight``.
+    """Which model is trained, from where, towards what. All but the first three are the separator's, except ``loss``.
 
     Attributes:
         kind: ``separator`` or ``restorer``.
@@ -29,7 +29,7 @@ class ModelConfig:
         freeze: modules or parameters to leave as they are, such as ``encoder.*``.
         lora_rank: rank of low-rank updates that are trained in place of whole matrices; 0 trains the matrices.
         lora_targets: in which modules.
-        sdr_weight: weight per dB of the restorer's coherent SDR.
+        loss: what the restorer aims at and pays for.
     """
 
     kind: str = "restorer"
@@ -43,7 +43,7 @@ class ModelConfig:
     freeze: list[str] = field(default_factory=list)
     lora_rank: int = 0
     lora_targets: list[str] = field(default_factory=lambda: ["crosstransformer", "channel_*"])
-    sdr_weight: float = 0.5
+    loss: RestorerLoss = field(default_factory=RestorerLoss)
 
 
 @dataclass

@@ -173,6 +173,35 @@ def crowd_attenuation(gain: Tensor, music: Tensor, noise: Tensor) -> Tensor:
     return ratio_db(1.0, 1.0) - ratio_db(a.abs().square(), b.abs().square())
 
 
+class BalanceLoss(nn.Module):
+    """How far the long-term balance of bands is from the reference's, dB, whatever the overall level.
+
+    Per example, powers in thirds of an octave from 40 Hz to 16 kHz, averaged over the frames in which there is music,
+    are compared in dB, less their mean difference; mean of the magnitudes. A loss of dB per bin alone is least at the
+    mean of what might be there, in dB, whose power is too low where the network is unsure: such bands come out thin.
+    """
+
+    #: A band this far under all of the reference, as power, weighs no more.
+    FLOOR = 1e-6
+
+    def __init__(self) -> None:
+        super().__init__()
+        centres = 40.0 * 2.0 ** (torch.arange(27) / 3)
+        octaves = torch.log2(torch.from_numpy(bin_frequencies()).float().clamp(min=1.0)[None] / centres[:, None])
+        # Triangles of a third of an octave either way, so that every band of the lowest has a bin, too.
+        self.register_buffer("bands", (1 - 3 * octaves.abs()).clamp(min=0))
+
+    def forward(self, output: Tensor, reference: Tensor) -> Tensor:
+        """Mean over the batch, of magnitudes (batch, 1025, frames)."""
+        energy = reference.square().sum(1, keepdim=True)
+        played = (energy > 1e-3 * energy.mean(2, keepdim=True)).float()
+        ours, theirs = ((x.square() * played).sum(2) @ self.bands.T for x in (output, reference))
+        floor = self.FLOOR * theirs.sum(1, keepdim=True) + 1e-9
+        scale = (theirs.sum(1, keepdim=True) + 1e-9) / (ours.sum(1, keepdim=True) + 1e-9)
+        difference = 10 * (torch.log10(ours * scale + floor) - torch.log10(theirs + floor))
+        return (difference - difference.mean(1, keepdim=True)).abs().mean()
+
+
 def gap_level(output: Tensor, reference: Tensor) -> Tensor:
     """Level in dB of the frames without music under those with music, at least -50: mean over the examples that have
     six or more of each, 0 where none has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -13,7 +14,9 @@ from resonate.data.examples import Example
 from resonate.evaluate import measures
 from resonate.models.restorer import DB, Restorer, RestorerConfig, apply_gain
 from resonate.models.stats import RecordingStats, bin_frequencies
+from resonate.training.adversary import Adversary
 from resonate.training.losses import (
+    BalanceLoss,
     LogSpectrumLoss,
     coherent_sdr,
     crowd_attenuation,
@@ -42,6 +45,37 @@ def target_spectrum(references: list[Tensor]) -> Tensor:
     return torch.as_tensor(smooth - 10 * np.log10(np.sum(10 ** (smooth / 10))) + 20.0, dtype=torch.float32)
 
 
+@dataclass
+class RestorerLoss:
+    """Weights of the parts of the restorer's loss beside the log-spectral distance, and what it aims at.
+
+    Attributes:
+        aim: ``dry`` (the clean, full-band mix), ``early`` (with the first reflections of its room), ``wet`` (the music
+            as captured), or ``staged``: wet for the first tenth of the run, early for the next fifth, then dry.
+        sdr: per dB of :func:`coherent_sdr` that the full gain loses. The log-spectral term alone lifts weak, noisy bands
+            as readily as clean ones and so costs fidelity to the waveform.
+        crowd: per dB of :func:`crowd_attenuation` that either gain loses.
+        gap: per dB of :func:`gap_level` under either gain.
+        balance: per dB of :class:`BalanceLoss`.
+        faithful: of the log-spectral distance in the faithful gain's loss, whose main term is its coherent SDR (twice
+            as heavy where it is worse than the input's; three times as heavy did not generalise).
+        adversarial: of the critic of the synthesis, see `resonate.training.adversary`; 0 has none.
+    """
+
+    aim: str = "dry"
+    sdr: float = 0.5
+    crowd: float = 0.3
+    gap: float = 0.1
+    balance: float = 0.3
+    faithful: float = 0.2
+    adversarial: float = 0.0
+
+
+#: Shares of a staged run at which the aim becomes early and dry.
+STAGES = (0.1, 0.3)
+AIMS = ("dry", "early", "wet", "staged")
+
+
 class RestorerTask(L.LightningModule):
     """One restorer, its loss and its validation measures.
 
@@ -50,39 +84,40 @@ class RestorerTask(L.LightningModule):
         optimiser: see :class:`OptimiserConfig`.
         max_steps: of the whole run.
         target_db: see :func:`target_spectrum`; None keeps what weights bring.
-        sdr_weight: loss per dB of :func:`coherent_sdr` that the full gain loses. The log-spectral term alone lifts
-            weak, noisy bands as readily as clean ones and so costs fidelity to the waveform.
-        crowd_weight: loss per dB of :func:`crowd_attenuation` that either gain loses.
-        gap_weight: loss per dB of :func:`gap_level` under either gain.
-        faithful_weight: of the log-spectral distance in the faithful gain's loss, whose main term is its coherent SDR
-            (twice as heavy where it is worse than the input's; three times as heavy did not generalise).
+        weights: of the loss's parts.
     """
 
     kind = "restorer"
 
     def __init__(self, model: RestorerConfig, optimiser: OptimiserConfig, max_steps: int,
-                 target_db: Tensor | None = None, sdr_weight: float = 0.5, crowd_weight: float = 0.3,
-                 gap_weight: float = 0.1, faithful_weight: float = 0.2) -> None:
+                 target_db: Tensor | None = None, weights: RestorerLoss | None = None) -> None:
         super().__init__()
         self.model = Restorer(model)
         if target_db is not None:
             self.model.target_db.copy_(target_db)
-        self.loss = LogSpectrumLoss()
-        self.sdr_weight = sdr_weight
-        self.crowd_weight = crowd_weight
-        self.gap_weight = gap_weight
-        self.faithful_weight = faithful_weight
+        self.loss, self.balance = LogSpectrumLoss(), BalanceLoss()
+        self.weights = weights or RestorerLoss()
         self.optimiser = optimiser
         self.max_steps = max_steps
+        self.adversary = Adversary(torch.device("cpu")) if self.weights.adversarial else None
 
     def settings(self) -> dict[str, Any]:
         """Plain values that build the model again."""
         return self.model.config.to_dict()
 
-    def losses(self, batch: Example) -> dict[str, Tensor]:
-        """Losses of a batch of examples."""
-        heard, clean = spectrum(batch["capture"].mean(1)), spectrum(batch["dry"].sum(1).mean(1))
+    def aim(self) -> str:
+        """What is aimed at now: ``dry``, ``early`` or ``wet``."""
+        if self.weights.aim != "staged":
+            return self.weights.aim
+        share = self.global_step / max(1, self.max_steps)
+        return "wet" if share < STAGES[0] else "early" if share < STAGES[1] else "dry"
+
+    def losses(self, batch: Example, aim: str = "dry") -> dict[str, Tensor]:
+        """Losses of a batch of examples against what is aimed at."""
         music = spectrum(batch["wet"].sum(1).mean(1))
+        clean = {"dry": lambda: spectrum(batch["dry"].sum(1).mean(1)), "wet": lambda: music,
+                 "early": lambda: spectrum(batch["early"].mean(1))}[aim]()
+        heard = spectrum(batch["capture"].mean(1))
         crowd = heard - music
         captured, reference = heard.abs(), clean.abs()
         inside = batch["in_band"][..., None]
@@ -91,32 +126,58 @@ class RestorerTask(L.LightningModule):
         heads = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"])
         with torch.autocast(captured.device.type, enabled=False):
             captured_db = DB * torch.log(captured + 1e-7)
-            full_db, extension_db, faithful_db = (head.float() for head in heads)
-
-            full = torch.exp(full_db / DB) * inside
-            losses = self.loss((full_db + captured_db) * inside + extension_db * (1 - inside), reference)
+            if heads.correction is not None:
+                heard = heard * (1 + inside * (heads.correction - 1))
+                captured_db = DB * torch.log(heard.abs() + 1e-7)
+            full = torch.exp(heads.full_db.float() / DB) * inside
+            extended_db = (heads.full_db + captured_db) * inside + heads.extension_db * (1 - inside)
+            losses = self.loss(extended_db, reference)
             losses["coherent_sdr"] = coherent_sdr(heard * full, clean).mean()
             losses["crowd"] = crowd_attenuation(full * played, music, crowd).mean()
             losses["gap"] = gap_level(full * captured, reference)
+            losses["balance"] = self.balance(torch.exp(extended_db / DB), reference)
 
+            faithful_db = heads.faithful_db.float() * inside
             faithful = torch.exp(faithful_db / DB) * inside
-            losses["faithful_log_spectrum"] = self.loss(faithful_db * inside + captured_db, reference)["log_spectrum"]
+            losses["faithful_log_spectrum"] = self.loss(faithful_db + captured_db, reference)["log_spectrum"]
             before, after = coherent_sdr(heard * inside, clean), coherent_sdr(heard * faithful, clean)
             losses["input_sdr"], losses["faithful_sdr"] = before.mean(), after.mean()
             losses["faithful_crowd"] = crowd_attenuation(faithful * played, music, crowd).mean()
             losses["faithful_gap"] = gap_level(faithful * captured, reference)
             harm = (before - after).clamp(min=0).mean()
 
-            losses["loss"] = (losses["loss"] - self.sdr_weight * losses["coherent_sdr"]
-                              - losses["faithful_sdr"] + harm
-                              + self.faithful_weight * losses["faithful_log_spectrum"]
-                              - self.crowd_weight * (losses["crowd"] + losses["faithful_crowd"])
-                              + self.gap_weight * (losses["gap"] + losses["faithful_gap"]))
+            w = self.weights
+            losses["loss"] = (losses["loss"] - w.sdr * losses["coherent_sdr"] - losses["faithful_sdr"] + harm
+                              + w.faithful * losses["faithful_log_spectrum"] + w.balance * losses["balance"]
+                              - w.crowd * (losses["crowd"] + losses["faithful_crowd"])
+                              + w.gap * (losses["gap"] + losses["faithful_gap"]))
+            if self.adversary is not None:
+                real_db = DB * torch.log(reference + 1e-7)
+                synthesised_db = torch.where(inside > 0, real_db, extended_db)
+                if self.training:
+                    losses["critic"] = self.adversary.learn(synthesised_db, real_db)
+                losses["adversarial"] = self.adversary.loss(synthesised_db)
+                losses["loss"] = losses["loss"] + w.adversarial * losses["adversarial"]
         return losses
+
+    def on_fit_start(self) -> None:
+        """The critic computes where the model does."""
+        if self.adversary is not None:
+            self.adversary.critic.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The critic goes on where it was, too."""
+        if self.adversary is not None:
+            checkpoint["adversary"] = self.adversary.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See :meth:`on_save_checkpoint`."""
+        if self.adversary is not None and "adversary" in checkpoint:
+            self.adversary.load_state_dict(checkpoint["adversary"])
 
     def training_step(self, batch: Example, index: int) -> Tensor:
         """Loss of one batch."""
-        losses = self.losses(batch)
+        losses = self.losses(batch, self.aim())
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, prog_bar=True,
                       batch_size=len(batch["capture"]))
         return losses["loss"]

@@ -19,7 +19,7 @@ from resonate.models.separator import add_crowd_source, build_separator
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
 from resonate.training.adapt import add_lora, freeze
 from resonate.training.config import ModelConfig, TrainConfig
-from resonate.training.restorer import RestorerTask, target_spectrum
+from resonate.training.restorer import AIMS, RestorerTask, target_spectrum
 from resonate.training.separator import SeparatorTask
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ def check_model(model: ModelConfig) -> None:
     for name, choices in _CHOICES.items():
         if getattr(model, name) not in choices:
             raise UserError(f"model.{name} is {getattr(model, name)}; the choices are {' and '.join(choices)}.")
+    if model.loss.aim not in AIMS:
+        raise UserError(f"model.loss.aim is {model.loss.aim}; the choices are {', '.join(AIMS)}.")
     if model.lora_rank < 0:
         raise UserError(f"model.lora_rank must be 0 or more, got {model.lora_rank}.")
     if model.kind == "restorer":
@@ -71,12 +73,19 @@ def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTa
     if model.pretrained:
         loaded = load_restorer(RESTORER if model.pretrained == "repo" else model.pretrained)
         # The share was measured for these weights, not for those that training makes of them.
-        task = RestorerTask(replace(loaded.config, faithful_share=1.0), config.optimiser, steps,
-                            sdr_weight=model.sdr_weight)
+        task = RestorerTask(replace(loaded.config, faithful_share=1.0), config.optimiser, steps, weights=model.loss)
         task.model.load_state_dict(loaded.state_dict())
         return task
     target = target_spectrum([example["dry"].sum(0) for example in data.look(64)]) if fresh else None
-    return RestorerTask(RestorerConfig(**model.options), config.optimiser, steps, target, model.sdr_weight)
+    return RestorerTask(_restorer_config(model.options), config.optimiser, steps, target, model.loss)
+
+
+def _restorer_config(options: dict[str, Any]) -> RestorerConfig:
+    try:
+        return RestorerConfig(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.options build no restorer ({error}); see configs/model for settings that "
+                        "do.") from error
 
 
 def start_separator(model: ModelConfig) -> tuple[HTDemucs, dict[str, Any]]:
