@@ -30,7 +30,7 @@ def example(seconds: float = 1.0) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("frames", [1, 13, 86])
 def test_the_u_net_gives_every_bin_and_frame_its_heads(frames):
-    out = UNet(4, 3, UNET.channels)(torch.randn(2, BINS, frames, 4))
+    out = UNet(4, 3, UNET.channels)(torch.randn(2, BINS, frames, 4), torch.randn(2, 4, BINS))
     assert out.shape == (2, BINS, frames, 3) and out.dtype == torch.float32
     assert torch.equal(out[:, -1], out[:, -2])
 
@@ -48,6 +48,20 @@ def test_the_u_net_reads_back_from_its_file(tmp_path):
     stats = measure_stats(x[0])
     with torch.no_grad():
         assert torch.equal(model(x, stats).gain, again(x, stats).gain)
+
+
+def test_the_context_is_heard_once_it_has_learned():
+    torch.manual_seed(0)
+    config = RestorerConfig(width=8, dilations=(1, 2), context=6)
+    model, plain = Restorer(config), Restorer(replace(config, context=0))
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("network.context")})
+    data = example()
+    mid = data["capture"].mean(1)[:, :BINS, None].abs()
+    given = data["ltas_db"], data["floor_db"], data["in_band"]
+    with torch.no_grad():
+        assert torch.equal(model.heads(mid, *given).full_db, plain.heads(mid, *given).full_db)
+        model.network.context[-1].weight.normal_()
+        assert not torch.allclose(model.heads(mid, *given).full_db, plain.heads(mid, *given).full_db, atol=0.1)
 
 
 def test_the_correction_keeps_within_its_bound_and_moves_phases():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,7 +22,7 @@ from resonate.data import shards
 from resonate.data.excerpts import Excerpts
 from resonate.degrade.chain import CaptureChain
 from resonate.errors import UserError
-from resonate.models.stats import RecordingStats, measure_stats
+from resonate.models.stats import N_FFT, RecordingStats, bin_frequencies, measure_stats
 
 Example = dict[str, Tensor]
 _FIELDS = ("ltas_db", "floor_db", "in_band")
@@ -53,13 +54,16 @@ class CachedCaptures(Dataset):
             rank); 0 draws from all of them from the first one on.
         in_memory: decode each capture once and keep its mid channel, with its stems summed (``capture`` and ``early``
             are (1, T), ``wet`` and ``dry`` (1, 1, T)): 0.4 MB per second, for models that hear the mid of mixes alone.
+        tone_share: share of the crops whose music, captured and clean, gets another balance of bands: a smooth random
+            EQ (see :func:`random_tone`), so that a model does not learn the balance of few songs by heart. The crowd
+            stays as it is; what clipping and codecs would make of it is left out. With ``in_memory`` only.
         clean_share: share of the examples whose clean music stands in for the capture, so that a model learns to leave
             it as it is; with crops only.
     """
 
     def __init__(self, folders: Sequence[str | Path], split: str, seconds: float | None, length: int | None = None,
                  seed: int = 0, stems_only: bool = False, curriculum: int = 0, in_memory: bool = False,
-                 clean_share: float = 0.0) -> None:
+                 clean_share: float = 0.0, tone_share: float = 0.0) -> None:
         self.items: list[tuple[Path, dict]] = []
         with_crowd = True
         for folder in folders:
@@ -83,7 +87,8 @@ class CachedCaptures(Dataset):
         self.curriculum = curriculum
         if curriculum:
             self.items.sort(key=lambda item: item[1]["severity"])
-        self.clean_share = clean_share
+        self.clean_share, self.tone_share = clean_share, tone_share
+        self._music: dict[int, RecordingStats] = {}
         self._stats: dict[tuple[int, bool], Example] = {}
         self._sums: dict[int, tuple[Tensor, Tensor]] | None = {} if in_memory else None
 
@@ -122,7 +127,19 @@ class CachedCaptures(Dataset):
         else:
             example = as_example(torch.from_numpy(shards.read_audio(folder, meta, slice(self.rows), start, stop)),
                                  meta["present"])
-        return (uncaptured(example) if clean else example) | self._stats_of(item, clean)
+        example = (uncaptured(example) if clean else example) | self._stats_of(item, clean)
+        if self.samples is not None and rng.uniform() < self.tone_share:
+            return with_tone(example, self._music_of(item, clean), random_tone(rng))
+        return example
+
+    def _music_of(self, item: int, clean: bool) -> RecordingStats:
+        """Statistics of the music alone, captured or clean."""
+        key = 2 * item + clean
+        if key not in self._music:
+            whole, scale = self._whole(item)
+            row = 3 if clean else 1
+            self._music[key] = measure_stats(whole[row] * scale[row])
+        return self._music[key]
 
     def _whole(self, item: int) -> tuple[Tensor, Tensor]:
         """(4, 1, T) int16 and (4, 1, 1) scales: mid channel of the capture, the captured, early and clean music."""
@@ -148,6 +165,46 @@ def uncaptured(example: Example) -> Example:
     dry = example["dry"]
     out = example | {"capture": dry.sum(0), "wet": dry, "early": dry.sum(0)}
     return out | {"crowd": torch.zeros_like(dry[0])} if "crowd" in example else out
+
+
+#: Standard deviation in dB, and knots in Hz, of a random balance of bands.
+TONE_DB = 4.0
+TONE_KNOTS = 31.25 * 2.0 ** np.arange(10)
+
+
+def random_tone(rng: np.random.Generator) -> np.ndarray:
+    """(1025,) dB: a curve through independent normal values an octave apart, mean 0."""
+    values = rng.normal(0, TONE_DB, len(TONE_KNOTS))
+    octaves = np.log2(np.maximum(bin_frequencies(), 10.0))
+    curve = PchipInterpolator(np.log2(TONE_KNOTS), values - values.mean())
+    return curve(np.clip(octaves, *np.log2(TONE_KNOTS[[0, -1]])))
+
+
+def with_tone(example: Example, music: RecordingStats, tone_db: np.ndarray) -> Example:
+    """The example as if its music had been mixed with another balance.
+
+    Args:
+        example: as :class:`CachedCaptures` makes it.
+        music: statistics of its music alone, whose share of the recording's own the balance moves. Levels of music and
+            crowd add as powers.
+        tone_db: (1025,).
+    """
+    wet = example["wet"]
+    n = wet.shape[-1]
+    size = n + N_FFT
+    gain = torch.from_numpy(np.interp(np.fft.rfftfreq(size, 1 / RATE), bin_frequencies(), 10 ** (tone_db / 20))).float()
+
+    def shaped(x: Tensor) -> Tensor:
+        return torch.fft.irfft(torch.fft.rfft(x, size) * gain, size)[..., :n]
+
+    out = example | {name: shaped(example[name]) for name in ("wet", "early", "dry")}
+    out["capture"] = example["capture"] + (out["wet"] - wet).sum(0)
+    more = torch.from_numpy(10 ** (tone_db / 10) - 1)
+    for name in ("ltas_db", "floor_db"):
+        before = 10 ** (example[name].double() / 10)
+        part = torch.minimum(torch.from_numpy(10 ** (getattr(music, name).astype(np.float64) / 10)), before)
+        out[name] = (10 * torch.log10(before + more * part + 1e-15)).float()
+    return out
 
 
 class FreshCaptures(Dataset):

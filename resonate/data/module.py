@@ -45,6 +45,7 @@ class DataConfig:
             For the restorer, which hears mixes alone, on few cores.
         clean_share: share of the examples of a cache whose clean music stands in for the capture, so that a model
             learns to leave it as it is.
+        tone_share: share of the examples whose music gets another balance of bands; with ``in_memory``.
         seed: of every draw.
     """
 
@@ -61,6 +62,7 @@ class DataConfig:
     curriculum: int = 0
     in_memory: bool = False
     clean_share: float = 0.0
+    tone_share: float = 0.0
     seed: int = 1
 
 
@@ -116,8 +118,11 @@ class CaptureData(L.LightningDataModule):
             raise UserError("data.in_memory keeps what is read from a rendered folder; name one with data.cache=FOLDER "
                             "and no data.shards.")
         if not 0 <= config.clean_share < 1 or (config.clean_share and (config.shards or not config.cache)):
-            raise UserError(f"data.clean_share ({config.clean_share}) is a share from 0 to below 1 of the examples of a "
-                            "rendered folder; name one with data.cache=FOLDER and no data.shards.")
+            raise UserError(f"data.clean_share ({config.clean_share}) is a share from 0 to below 1 of the examples of "
+                            "a rendered folder; name one with data.cache=FOLDER and no data.shards.")
+        if not 0 <= config.tone_share <= 1 or (config.tone_share and not config.in_memory):
+            raise UserError(f"data.tone_share ({config.tone_share}) is a share from 0 to 1 of examples that are kept "
+                            "in memory; add data.in_memory=true.")
         if config.licence not in FILTERS:
             raise UserError(f"data.licence is {config.licence}; the choices are {' and '.join(FILTERS)}.")
         if config.shards:
@@ -125,7 +130,8 @@ class CaptureData(L.LightningDataModule):
             return
         if caches := folders(config.cache):
             self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only,
-                                        config.curriculum, config.in_memory, config.clean_share)
+                                        config.curriculum, config.in_memory, config.clean_share,
+                                        config.tone_share)
             self.valid: Dataset = self._valid_cache(caches)
             return
         music = folders(config.music)

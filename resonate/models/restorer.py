@@ -35,6 +35,7 @@ class RestorerConfig:
         network: ``bands`` or ``unet``, see `resonate.models.restorer_networks`.
         width: features per band.
         dilations: dilation over (pairs of) frames of each block; they set the receptive field.
+        context: width of what hears the statistics of the whole recording; 0 has none. Of the bands alone.
         channels: of each level of the U-Net.
         correction: bound of a complex correction relative to the gain, 0..1; 0 keeps the captured phase.
         min_gain_db, max_gain_db: bounds of the predicted gain, before the corrective EQ.
@@ -46,6 +47,7 @@ class RestorerConfig:
     network: str = "bands"
     width: int = 64
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1, 2, 4)
+    context: int = 0
     channels: tuple[int, ...] = (32, 48, 64, 96, 128, 160)
     correction: float = 0.0
     min_gain_db: float = -50.0
@@ -139,7 +141,7 @@ class Restorer(nn.Module):
         heads = self.HEADS + 2 * (self.config.correction > 0)
         if self.config.network == "unet":
             return UNet(self.FEATURES, heads, self.config.channels)
-        return BandSplit(self.FEATURES, heads, self.config.width, self.config.dilations)
+        return BandSplit(self.FEATURES, heads, self.config.width, self.config.dilations, self.config.context)
 
     @property
     def max_gain(self) -> float:
@@ -177,7 +179,9 @@ class Restorer(nn.Module):
             (captured - floor_db[..., None]).clamp(-20, 60) / 20,
             in_band[..., None].expand_as(captured) * 2 - 1,
             (eq[..., None] / 20).expand_as(captured)], -1)
-        out = self.network(features)
+        statistics = torch.stack([(ltas_db + eq - level[..., 0]).clamp(-80, 60) / 20, eq / 20,
+                                  (ltas_db - floor_db).clamp(0, 60) / 20, in_band * 2 - 1], 1)
+        out = self.network(features, statistics)
         extension = self.target_db[None, :, None] + 12.0 * out[..., 1] + level
         return Heads(self._bounded(out[..., 0]) + eq[..., None], extension.clamp(-140, 30),
                      self._bounded(out[..., 2]), self._correction(out))

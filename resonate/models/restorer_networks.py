@@ -1,9 +1,10 @@
 """What the restorer's network may be: features of a spectrogram in, a few numbers per bin and frame out.
 
-Both take (batch, bins, frames, features) and give (batch, bins, frames, heads) in float32. Bands split by width over
+Both take (batch, bins, frames, features) and what is known of the whole recording, (batch, 4, bins), and give
+(batch, bins, frames, heads) in float32. Bands split by width over
 the spectrum, mixed over time and over bands, after Luo and Yu, "Music Source Separation with Band-Split RNN" (2023),
-with the recurrences replaced by dilated convolutions, which are quick on every device; and a U-Net over the spectrogram,
-after Jansson et al., "Singing Voice Separation with Deep U-Net Convolutional Networks" (2017).
+with the recurrences replaced by dilated convolutions, which are quick on every device; and a U-Net over the
+spectrogram, after Jansson et al., "Singing Voice Separation with Deep U-Net Convolutional Networks" (2017).
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from resonate.models.stats import BINS
+
+#: What is known of the whole recording, per bin.
+STATISTICS = 4
 
 #: (first bin, bin width) of each run of bands; the last band takes what is left up to the Nyquist frequency.
 _LAYOUT = ((0, 4), (40, 8), (128, 16), (256, 32), (512, 64))
@@ -53,6 +57,15 @@ class _Block(nn.Module):
         return x + self.feature(self.feature_norm(x))
 
 
+def _perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """Three layers, of which the last begins at zero."""
+    layers = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
+                           nn.Linear(width, outputs))
+    nn.init.zeros_(layers[-1].weight)
+    nn.init.zeros_(layers[-1].bias)
+    return layers
+
+
 class BandSplit(nn.Module):
     """Features of each band mixed over time, bands and features.
 
@@ -63,12 +76,19 @@ class BandSplit(nn.Module):
         heads: numbers per bin and frame that are asked for.
         width: features per band.
         dilations: dilation over pairs of frames of each block.
+        context: width of a perceptron that hears the recording's statistics over all bands at once; 0 has none. The
+            balance of the music of a whole recording is not to be seen in a second of it.
     """
 
-    def __init__(self, features: int, heads: int, width: int, dilations: Sequence[int]) -> None:
+    def __init__(self, features: int, heads: int, width: int, dilations: Sequence[int], context: int = 0) -> None:
         super().__init__()
-        self.features, self.heads = features, heads
+        self.features, self.heads, self.width = features, heads, width
         self.bands = band_edges()
+        self.context = _perceptron(STATISTICS * len(self.bands), context, width * len(self.bands)) if context else None
+        means = torch.zeros(BINS, len(self.bands))
+        for k, (a, b) in enumerate(self.bands):
+            means[a:b, k] = 1 / (b - a)
+        self.register_buffer("means", means, persistent=False)
         self.inputs = nn.ModuleList(nn.Linear(2 * features * (b - a), width) for a, b in self.bands)
         self.blocks = nn.ModuleList(_Block(width, len(self.bands), d) for d in dilations)
         self.norm = nn.LayerNorm(width)
@@ -77,7 +97,7 @@ class BandSplit(nn.Module):
             nn.init.zeros_(layer.bias)
             layer.weight.data.mul_(0.1)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, statistics: Tensor) -> Tensor:
         """(batch, bins, frames, features) to (batch, bins, frames, heads)."""
         batch, _, frames, _ = features.shape
         pairs = (frames + 1) // 2
@@ -85,6 +105,9 @@ class BandSplit(nn.Module):
         x = torch.stack([
             layer(features[:, a:b].reshape(batch, b - a, pairs, 2 * self.features).transpose(1, 2).flatten(2))
             for layer, (a, b) in zip(self.inputs, self.bands, strict=True)], 1)
+        if self.context is not None:
+            known = self.context((statistics @ self.means).flatten(1))
+            x = x + known.reshape(batch, len(self.bands), 1, self.width)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
@@ -144,8 +167,9 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.bias)
         self.leave.weight.data.mul_(0.1)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, statistics: Tensor) -> Tensor:
         """(batch, bins, frames, features) to (batch, bins, frames, heads)."""
+        del statistics  # they are among the features, and its field of view is wide
         batch, _, frames, count = features.shape
         steps = self.FRAMES_PER_STEP
         for _, along_time in self.strides:
