@@ -50,9 +50,10 @@ class RestorerLoss:
     """Weights of the parts of the restorer's loss beside the log-spectral distance, and what it aims at.
 
     Attributes:
-        aim: ``dry`` (clean, full-band mix), ``early`` (with first reflections), ``wet`` (the music as captured), or ``staged``: wet for the first tenth of the run, early for the next fifth, then dry.
-        sdr: per dB of :func:`coherent_sdr` that the full gain loses. The log-spectral term alone lifts weak, noisy bands
-            as readily as clean ones and so costs fidelity to the waveform.
+        aim: ``dry`` (the clean, full-band mix), ``early`` (it with the first reflections of its room), ``wet`` (the
+            music as captured), or ``staged``: wet for the first tenth of the run, early for the next fifth, then dry.
+        sdr: per dB of :func:`coherent_sdr` that the full gain loses. The log-spectral term alone lifts weak, noisy
+            bands as readily as clean ones and so costs fidelity to the waveform.
         crowd: per dB of :func:`crowd_attenuation` that either gain loses.
         gap: per dB of :func:`gap_level` under either gain.
         balance: per dB of :class:`BalanceLoss`.
