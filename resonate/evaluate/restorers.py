@@ -1,0 +1,183 @@
+"""Restorers alone on whole captures: ``python -m resonate.evaluate.restorers A.safetensors B.safetensors --cache DIR``.
+
+Each network hears the capture itself, without the rest of `infer.py`; what it makes of it in both modes is measured
+against the clean mix. With ``--hours`` the figures are drawn over the hours that each had been trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from resonate.data import shards
+from resonate.errors import UserError
+from resonate.evaluate import cases, measures
+from resonate.evaluate.alignment import to_mid
+from resonate.evaluate.rivals import Case
+from resonate.evaluate.separation import Shown, markdown, spread, table
+from resonate.evaluate.table import write_text
+from resonate.models.restorer import Restorer, apply_gain
+from resonate.models.stats import bin_frequencies, measure_stats
+from resonate.models.weights import load_restorer
+
+log = logging.getLogger(__name__)
+
+INPUT = "input"
+#: Which way is better, and what it is called in the table.
+BETTER = {"f_sdr": 1, "lsd": -1, "lsd_low": -1, "lsd_high": -1, "lsd_air": -1, "balance_error": -1, "gap_db": -1,
+          "noise_attenuation": 1}
+#: Which modes each figure is of in the picture.
+_DRAWN = (("f_sdr", ("reveal", "extend")), ("lsd", ("extend",)), ("balance_error", ("extend",)),
+          ("noise_attenuation", ("reveal", "extend")))
+
+
+def balance_error(output: np.ndarray, reference: np.ndarray) -> float:
+    """Mean difference of the long-term levels in thirds of an octave, 40 Hz to 16 kHz, whatever the overall level; dB.
+
+    Blind to level and to everything that moves; a matched long-term spectrum cheats it.
+
+    Args:
+        output, reference: (2, T) at 44.1 kHz, aligned.
+    """
+    centres = 40.0 * 2.0 ** (np.arange(27) / 3)
+    octaves = np.log2(np.maximum(bin_frequencies(), 1.0)[None] / centres[:, None])
+    triangles = np.maximum(1 - 3 * np.abs(octaves), 0)
+    levels = []
+    for x in (output, reference):
+        bands = triangles @ measures.frame_power(to_mid(x)).mean(0)
+        levels.append(10 * np.log10(bands / bands.sum() + 1e-6))
+    difference = levels[0] - levels[1]
+    return float(np.abs(difference - difference.mean()).mean())
+
+
+def restore(model: Restorer, capture: np.ndarray) -> dict[str, np.ndarray]:
+    """What the modes reveal and extend make of (2, T), by mode."""
+    x = torch.from_numpy(capture)[None]
+    stats = measure_stats(capture)
+    with torch.inference_mode():
+        faithful = model(x, stats, extension_strength=0.0, faithful=True)
+        full = model(x, stats)
+        outputs = {"reveal": apply_gain(x, faithful.gain), "extend": apply_gain(x, full.gain) + full.extension}
+    return {mode: y[0].numpy() for mode, y in outputs.items()}
+
+
+def score(output: np.ndarray, case: Case) -> dict[str, float]:
+    """Figures of one output, (2, T)."""
+    values = {"f_sdr": measures.f_sdr(output, case.reference), **measures.lsd_bands(output, case.reference),
+              "balance_error": balance_error(output, case.reference)}
+    if case.gaps.any():
+        values["gap_db"] = measures.gap_db(output, case.gaps)
+    if case.wet is not None and case.noise is not None:
+        before = measures.project(case.capture, case.wet, case.noise)
+        after = measures.project(output, case.wet, case.noise)
+        values["noise_attenuation"] = measures.noise_attenuation(before, after)
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0
+            ) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Score models on the captures of a rendered cache.
+
+    Returns:
+        (system, mode) -> figures per capture; ("input", "") for the recording itself. Silent references are left out.
+    """
+    examples = shards.choose(cache, split)
+    if not examples:
+        raise UserError(f"{cache} holds no captures of the split '{split}'; render some or name another folder.")
+    examples = spread(sorted(examples, key=lambda e: e["severity"]), limit) if limit else examples
+    found: dict[tuple[str, str], list[dict[str, float]]] = {(INPUT, ""): []}
+    for example in track(examples, "Restoring", console=Console(stderr=True)):
+        case = cases.cached(cache, example)
+        if not np.abs(case.reference).max() > 1e-3:
+            continue
+        found[INPUT, ""].append(score(case.capture, case))
+        for name, model in models.items():
+            for mode, output in restore(model, case.capture).items():
+                found.setdefault((name, mode), []).append(score(output, case))
+    return found
+
+
+def mean(values: Sequence[dict[str, float]], name: str) -> float:
+    """Mean of a figure over the captures that have it; NaN where none has."""
+    known = [v[name] for v in values if name in v]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def rows(found: dict[tuple[str, str], list[dict[str, float]]]) -> Shown:
+    """Mean change against the recording itself, whose own figures come first, and the worst fall of f_sdr."""
+    before = found[INPUT, ""]
+    lines = [["input", *(f"{mean(before, name):.1f}" for name in BETTER), ""]]
+    for (system, mode), values in found.items():
+        if system == INPUT:
+            continue
+        changes = [{name: after[name] - first[name] for name in after if name in first}
+                   for after, first in zip(values, before, strict=True)]
+        worst = min(change["f_sdr"] for change in changes)
+        lines.append([f"{system}, {mode}", *(f"{mean(changes, name):+.1f}" for name in BETTER), f"{worst:+.1f}"])
+    title = f"{len(before)} captures: the recording's own figures, and the change by each network alone"
+    return title, ["", *BETTER, "worst f_sdr"], lines
+
+
+def draw(found: dict[tuple[str, str], list[dict[str, float]]], hours: dict[str, float], path: Path) -> None:
+    """Figures over hours of training, as a picture; systems without hours are left out."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(_DRAWN), figsize=(3.2 * len(_DRAWN), 2.8), layout="constrained")
+    for axis, (name, modes) in zip(axes, _DRAWN, strict=True):
+        for mode in modes:
+            points = sorted((hours[system], mean(found[system, mode], name)) for system in hours)
+            axis.plot(*zip(*points, strict=True), marker="o", label=mode)
+        axis.axhline(mean(found[INPUT, ""], name), color="grey", linestyle=":", label="input")
+        axis.set_title(f"{name}, {'higher' if BETTER[name] > 0 else 'lower'} is better", fontsize=9)
+        axis.set_xlabel("core hours")
+        axis.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Command line. Exit status 0, or 2 with one line on standard error for what the user can mend."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="+", help="restorer weights; NAME=FILE gives one another name in the table")
+    parser.add_argument("--cache", type=Path, required=True, help="rendered folder")
+    parser.add_argument("--split", default="valid", choices=("train", "valid", "test"))
+    parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    parser.add_argument("--hours", type=float, nargs="+", help="hours that each of the weights had been trained")
+    parser.add_argument("--picture", type=Path, help="with --hours: picture of the figures over them")
+    given = parser.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    try:
+        if bool(given.hours) != bool(given.picture) or (given.hours and len(given.hours) != len(given.weights)):
+            raise UserError("--hours takes as many numbers as there are weights, and goes with --picture.")
+        models = {}
+        for word in given.weights:
+            name, _, path = word.rpartition("=")
+            models[name or Path(path).stem] = load_restorer(path)
+        found = compare(models, given.cache, given.split, given.limit)
+        shown = rows(found)
+        Console().print(table(shown))
+        if given.markdown:
+            write_text(given.markdown, markdown(shown))
+        if given.picture:
+            draw(found, dict(zip(models, given.hours, strict=True)), given.picture)
+    except (UserError, OSError) as error:
+        log.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The comparison of restorers on rendered captures: table, picture, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from rendering import make, make_music
+from test_models import TINY
+
+from data_recipes import render
+from resonate import RATE
+from resonate.evaluate import restorers
+from resonate.models.restorer import Restorer
+from resonate.models.weights import save_weights
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("restorers")
+    make_music(root / "music")
+    render.render(make(root / "music", root / "out", "shards.train=0", "shards.valid=2", "per_shard=1"))
+    return root / "out"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    return save_weights(Restorer(TINY), tmp_path_factory.mktemp("weights") / "a.safetensors", "restorer",
+                        TINY.to_dict())
+
+
+def test_balance_error_is_blind_to_level_and_time_and_sees_a_tilt():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 2 * RATE)).astype(np.float32)
+    assert restorers.balance_error(0.1 * x, x) < 1e-6
+    assert restorers.balance_error(x[:, ::-1].copy(), x) < 0.5
+    tilted = np.cumsum(x, axis=1)
+    assert restorers.balance_error(tilted - tilted.mean(), x) > 5
+
+
+def test_the_table_has_the_recording_and_each_network_in_both_modes(folder, weights, tmp_path):
+    page, picture = tmp_path / "table.md", tmp_path / "hours.png"
+    words = [f"one={weights}", f"two={weights}", "--cache", str(folder), "--markdown", str(page)]
+    assert restorers.main([*words, "--hours", "0.5", "1", "--picture", str(picture)]) == 0
+    lines = page.read_text().splitlines()
+    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if line.startswith("|")}
+    assert {"input", "one, reveal", "one, extend", "two, reveal", "two, extend"} < cells.keys()
+    assert cells["one, extend"] == cells["two, extend"] and "2 captures" in lines[0]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("words", [["--split", "test"], ["--hours", "1"], ["--hours", "1", "2", "--picture", "p.png"]])
+def test_what_cannot_be_compared_is_one_sentence(folder, weights, words, caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert restorers.main([str(weights), "--cache", str(folder), *words]) == 2
+    assert len(caplog.messages) == 1 and not list(tmp_path.iterdir())
