@@ -25,3 +25,11 @@ def test_for_a_separator(tmp_path):
     CaptureData(data, ChainConfig(), 1).setup()
     with pytest.raises(UserError, match="the separator learns from"):
         SeparatorData(TrainConfig(data=data)).setup()
+
+
+@pytest.mark.parametrize("setting", [{"clean_share": 0.5}, {"clean_share": 1.5, "cache": "out"}, {"tone_share": 0.5},
+                                     {"tone_share": 0.5, "cache": "out"}])
+def test_shares_that_would_do_nothing(setting, tmp_path):
+    values = {name: str(tmp_path / value) if name == "cache" else value for name, value in setting.items()}
+    with pytest.raises(UserError, match=next(iter(setting))):
+        CaptureData(DataConfig(**values), ChainConfig(), 1).setup()

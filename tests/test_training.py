@@ -21,6 +21,7 @@ from resonate.data.examples import CachedCaptures, FreshCaptures
 from resonate.data.module import CaptureData, DataConfig
 from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
+from resonate.models.restorer import RestorerConfig
 from resonate.models.weights import load_restorer, load_separator, read_header
 from resonate.training.callbacks import ramped_average
 from resonate.training.heldout import CachedWhole, data_for
@@ -318,9 +319,12 @@ def test_pretraining_on_clean_mixtures_needs_no_capture(songs, tmp_path, monkeyp
 
 def test_every_ablation_composes(tmp_path):
     for path in sorted((Path(CONFIGS) / "ablation").glob("*.yaml")):
-        made = config("finetune_demucs", tmp_path, f"ablation={path.stem}")
+        kind = "restorer" if path.stem.startswith("restorer") else "separator"
+        made = config({"restorer": "restorer", "separator": "finetune_demucs"}[kind], tmp_path, f"ablation={path.stem}")
         check_model(made.model)
-        assert made.model.kind == "separator" and len(path.read_text().splitlines()) <= 12
+        assert made.model.kind == kind and len(path.read_text().splitlines()) <= 12
+        if kind == "restorer":
+            RestorerConfig(**made.model.options)
 
 
 def test_changed_files_are_not_resumed(songs, tmp_path):
