@@ -30,10 +30,10 @@ from rich.console import Console
 from rich.table import Table
 
 from resonate import RATE, STEMS
+from resonate.memory import keep_freed_memory
 from resonate.models.separator import build_separator
 from resonate.models.weights import load_separator, save_weights
 from resonate.training.config import ModelConfig, TrainerConfig
-from resonate.training.memory import keep_freed_memory
 from resonate.training.run import pick_precision
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask

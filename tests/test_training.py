@@ -21,12 +21,12 @@ from resonate.data.examples import CachedCaptures, FreshCaptures
 from resonate.data.module import CaptureData, DataConfig
 from resonate.degrade.chain import CaptureChain, ChainConfig
 from resonate.errors import UserError
+from resonate.memory import keep_freed_memory
 from resonate.models.restorer import RestorerConfig
 from resonate.models.weights import load_restorer, load_separator, read_header
 from resonate.training.callbacks import ramped_average
 from resonate.training.heldout import CachedWhole, data_for
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
-from resonate.training.memory import keep_freed_memory
 from resonate.training.record import check_same
 from resonate.training.run import TrainConfig, pick_precision, train, without_paths
 from resonate.training.start import check_model
@@ -201,7 +201,7 @@ def test_freed_memory_is_kept_for_the_next_step(monkeypatch):
     """The pages of a freed block serve the next one, which asks the kernel for none."""
     code = """
 import resource
-from resonate.training.memory import keep_freed_memory
+from resonate.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     b"x" * 100_000_000

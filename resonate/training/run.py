@@ -17,11 +17,11 @@ from resonate import RATE
 from resonate.data.module import CaptureData
 from resonate.data.music import duration_of, read_stretch
 from resonate.errors import UserError
+from resonate.memory import keep_freed_memory
 from resonate.models.selfcheck import check_device
 from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal, ramped_average
 from resonate.training.config import TrainConfig, TrainerConfig
 from resonate.training.heldout import data_for
-from resonate.training.memory import keep_freed_memory
 from resonate.training.record import check_same, make_record, without_paths, write_record
 from resonate.training.start import build_task, check_model
 
