@@ -171,7 +171,11 @@ def test_repeats_refusals_and_overwriting(tmp_path, capsys):
     path, out = tmp_path / "x.wav", tmp_path / "out"
     audio.write(path, music(0.6, 44100), 44100)
     assert run(path, "-o", out, "diagnose_only=true") == 0
-    assert [p.name for p in (out / "x").iterdir()] == ["report.json"]
+    page = (out / "x" / "report.html").read_text("utf-8")
+    assert sorted(p.name for p in (out / "x").iterdir()) == ["report", "report.html", "report.json"]
+    assert [p.name for p in (out / "x" / "report").iterdir()] == ["spectrogram_input.png"]
+    assert "Music was captured" in page and "nothing was restored" in page and "<audio" not in page
+    assert all(name not in page for name in ("master.wav", "ledger=false", "No check of faithfulness"))
     assert "Music was captured" in capsys.readouterr().out
     assert run(path, "-o", out, "ledger=false") == 0
     first = {p: p.stat().st_mtime_ns for p in (out / "x").rglob("*") if p.is_file()}

@@ -34,6 +34,8 @@ def faults(report: Mapping[str, Any]) -> str:
         more = len(vetoes) - SHOWN
         rest = f'<p class="soft">{more} more are in report.json.</p>' if more > 0 else ""
         parts.append(f'<p>{escape(words.vetoes(vetoes))}</p><ul class="vetoes">{rows}</ul>{rest}')
+    elif words.diagnosed_alone(report):
+        parts += [] if notes else ["<p>None: the file was read without a fault.</p>"]
     elif not notes:
         parts.append("<p>None: the file was read without a fault, and no check of faithfulness took anything back.</p>")
     elif words.checked(report):

@@ -44,7 +44,7 @@ def figures(
         pictures.origin_map(folder / "origin.png", given, revealed, extended)
         out.append(_picture("origin.png", "Map of the ledger: revealed, attenuated and extended sound", marks,
                             _ledger_caption(given, revealed, extended)))  # fmt: skip
-    else:
+    elif "restored" in spectra:
         out.append('<p class="soft">No ledger was kept (ledger=false), so what was revealed, attenuated and extended '
                    "cannot be shown.</p>")  # fmt: skip
     out.append(_levels(spectra, marks))

@@ -1,4 +1,4 @@
-"""`report.html`: players, pictures and the account of one restoration, without network."""
+"""`report.html`: players, pictures and the account of one restoration or diagnosis, without network."""
 
 from __future__ import annotations
 
@@ -23,25 +23,28 @@ def build(folder: Path, report: Mapping[str, Any]) -> None:
     """Write `folder`/report.html and its media in `folder`/report/, from the WAV files in `folder` and its report.
 
     `report` is what report.json holds; what it lacks is left out of the page. The page refers to its media by relative
-    paths and to nothing else. Raises UserError where there is no master or the folder cannot be written.
+    paths and to nothing else. Of a diagnosis alone it shows what was found, and the pictures of the recording; nothing
+    is written to play. Raises UserError where there is no master or the folder cannot be written.
     """
     folder = Path(folder)
     sounds = collect(folder, report)
-    seconds = float(report.get("input", {}).get("seconds") or _seconds(sounds["restored"]))
+    alone = bool(report.get("settings", {}).get("diagnose_only"))
+    seconds = float(report.get("input", {}).get("seconds") or (0.0 if alone else _seconds(sounds["restored"])))
     songs = report.get("diagnosis", {}).get("songs", {}).get("songs", [])
     parts = previews.stretches(seconds, songs)
     try:
-        (folder / "report").mkdir(exist_ok=True)
-        seen = look.figures(folder / "report", sounds, report, parts, seconds)
-        heard = previews.make(folder, sounds, parts)
+        seen: list[str] = []
+        if sounds:
+            (folder / "report").mkdir(exist_ok=True)
+            seen = look.figures(folder / "report", sounds, report, parts, seconds)
         name = str(report.get("input", {}).get("name") or report.get("name") or folder.name)
         body = [
             f"<h1>{escape(name)}</h1>",
             f'<p class="soft">{escape(words.headline(report, seconds))}</p>',
-            player.html(heard, parts, seconds),
-            *seen,
+            *([] if alone else [player.html(previews.make(folder, sounds, parts), parts, seconds), *seen]),
             "<h2>What was found</h2>",
             account.diagnosis(report),
+            *(seen if alone else []),
             "<h2>Faults and vetoes</h2>",
             account.faults(report),
             "<h2>What was done</h2>",
@@ -52,7 +55,7 @@ def build(folder: Path, report: Mapping[str, Any]) -> None:
         ]
         part = folder / ".report.html.part"
         # A name may hold bytes that are no text.
-        part.write_text(_document(name, body), encoding="utf-8", errors="backslashreplace")
+        part.write_text(_document(name, body, plays=not alone), encoding="utf-8", errors="backslashreplace")
         os.replace(part, folder / "report.html")
     except OSError as error:
         reason = error.strerror or error
@@ -63,13 +66,14 @@ def _seconds(sound: Sound) -> float:
     return sum(block.shape[1] for block in sound.blocks()) / sound.rate
 
 
-def _document(name: str, body: list[str]) -> str:
-    style, script = embed.asset("page.css"), embed.asset("page.js")
+def _document(name: str, body: list[str], plays: bool) -> str:
+    style = embed.asset("page.css")
+    script = f"<script>\n{embed.asset('page.js')}</script>\n" if plays else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escape(name)} - Resonate</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
-        + f"\n</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
+        + f"\n</main>\n{script}</body>\n</html>\n"
     )

@@ -117,18 +117,22 @@ def collect(folder: Path, report: Mapping[str, Any]) -> dict[str, Sound]:
     """key -> Sound, in the order of the players: input, revealed, restored, extended, the stems, removed, crowd.
 
     Those whose files are not there (no ledger) are left out. Without ledger the input is read where the report says
-    it lies. Raises UserError where there is no master.
+    it lies. Of a diagnosis alone there is the input, unless it was changed since. Raises UserError where there is no
+    master.
     """
     ledger = folder / "ledger"
-    if not (folder / "master.wav").is_file():
+    settings, given = report.get("settings", {}), report.get("input", {})
+    if settings.get("diagnose_only"):
+        if given.get("sha256") != given.get("sha256_after"):
+            return {}
+    elif not (folder / "master.wav").is_file():
         raise UserError(f"{folder} holds no master.wav; restore the recording first.")
-    settings = report.get("settings", {})
     if (ledger / "removed.wav").is_file():
         # removed = input - revealed, so that the two together are the recording as it was read
         heard = Sound("input", "Recording", "as it came in", (ledger / "removed.wav", ledger / "revealed.wav"))
     else:
         heard = Sound(
-            "input", "Recording", "as it came in", (Path(str(report.get("input", {}).get("path", ""))),),
+            "input", "Recording", "as it came in", (Path(str(given.get("path", ""))),),
             float(settings.get("start") or 0.0), settings.get("duration"), ours=False,
         )  # fmt: skip
     sounds = [

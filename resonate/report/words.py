@@ -86,8 +86,15 @@ def value(item: Any) -> str:
     return str(item)
 
 
+def diagnosed_alone(report: Mapping[str, Any]) -> bool:
+    """Whether the recording was diagnosed and not restored."""
+    return bool(report.get("settings", {}).get("diagnose_only"))
+
+
 def promise(report: Mapping[str, Any]) -> str:
     """What this mode may do, in a sentence or two."""
+    if diagnosed_alone(report):
+        return "Only the diagnosis was asked for (diagnose_only=true); nothing was restored."
     if report.get("mode") == "reveal":
         return (
             "Mode reveal: only filters, masks and bounded gains were applied to the recording. "
@@ -192,10 +199,11 @@ def pace(report: Mapping[str, Any]) -> str:
 def headline(report: Mapping[str, Any], seconds: float) -> str:
     """The recording and its restoration in a line."""
     parts = [duration(seconds)]
-    if "mode" in report:
+    alone = diagnosed_alone(report)
+    if "mode" in report and not alone:
         parts.append(f"mode {report['mode']}")
     if report.get("timings"):
-        parts.append(f"restored in {duration(sum(float(took) for took in report['timings'].values()))}")
+        parts.append(f"{'diagnosed' if alone else 'restored'} in {duration(sum(float(took) for took in report['timings'].values()))}")
     if "resonate" in report:
         parts.append(f"Resonate {report['resonate']}")
     return ", ".join(parts)

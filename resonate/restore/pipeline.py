@@ -49,7 +49,8 @@ def restore(
     models: Models,
     tell: Callable[[str, float], None] = lambda stage, share: None,
 ) -> Outcome:
-    """Restore `path` into `folder` (master, stems, ledger, report) or, with `diagnose_only`, write its report alone.
+    """Restore `path` into `folder` (master, stems, ledger, report) or, with `diagnose_only`, write its report
+    and page alone.
 
     Nothing is at `folder` until all of it is. A run that was stopped goes on where it stopped; of one whose settings
     have changed, only the stages that the change touches are run again. The input is opened read-only and hashed before
@@ -143,17 +144,17 @@ def _finish(work: Work, report: dict[str, Any], result: Path) -> None:
             for file in sorted(result.rglob("*"))
             if file.is_file()
         }
-        # Matplotlib and the encoders are only needed, and loaded, here.
-        from resonate.report.page import build
+    # Matplotlib and the encoders are only needed, and loaded, here.
+    from resonate.report.page import build
 
-        begun, computed = perf_counter(), process_time()
-        work.tell("report", 0.0)
-        build(result, report)
-        seconds = report["timings"]["report"] = round(perf_counter() - begun, 3)
-        log.info(
-            "%s: report took %.2f s (CPU %.2f s, peak %.0f MB)",
-            work.path.name, seconds, process_time() - computed, peak_mb(),
-        )  # fmt: skip
+    begun, computed = perf_counter(), process_time()
+    work.tell("report", 0.0)
+    build(result, report)
+    seconds = report["timings"]["report"] = round(perf_counter() - begun, 3)
+    log.info(
+        "%s: report took %.2f s (CPU %.2f s, peak %.0f MB)",
+        work.path.name, seconds, process_time() - computed, peak_mb(),
+    )  # fmt: skip
     # Names may hold bytes that are no text; they are kept as JSON's \\u escapes.
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (result / "report.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
