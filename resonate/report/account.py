@@ -16,6 +16,7 @@ SHOWN = 100
 def diagnosis(report: Mapping[str, Any]) -> str:
     """What was found in the recording, in plain words, and what this mode may do."""
     found = [str(sentence) for sentence in report.get("diagnosis", {}).get("words", [])]
+    found += [str(sentence) for sentence in (report.get("expected") or {}).get("words", [])]
     listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in found)
     return (f"<ul>{listed}</ul>" if found else "") + f"<p>{escape(words.promise(report))}</p>"
 

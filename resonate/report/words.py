@@ -203,7 +203,8 @@ def headline(report: Mapping[str, Any], seconds: float) -> str:
     if "mode" in report and not alone:
         parts.append(f"mode {report['mode']}")
     if report.get("timings"):
-        parts.append(f"{'diagnosed' if alone else 'restored'} in {duration(sum(float(took) for took in report['timings'].values()))}")
+        took = duration(sum(float(seconds) for seconds in report["timings"].values()))
+        parts.append(f"{'diagnosed' if alone else 'restored'} in {took}")
     if "resonate" in report:
         parts.append(f"Resonate {report['resonate']}")
     return ", ".join(parts)

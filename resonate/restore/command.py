@@ -197,7 +197,7 @@ def _announce(screen: Screen, outcome: Outcome) -> None:
     if outcome.already:
         screen.say(f"  already done with these settings: {outcome.folder}")
         return
-    for sentence_ in outcome.report["diagnosis"]["words"]:
+    for sentence_ in [*outcome.report["diagnosis"]["words"], *(outcome.report["expected"] or {}).get("words", [])]:
         screen.say(f"  {sentence_}")
     took = sum(outcome.report["timings"].values())
     screen.say(f"  done in {took:.1f} s: {outcome.folder}")

@@ -20,6 +20,7 @@ from resonate.audio import AudioError, sha256
 from resonate.restore import checkpoint, results
 from resonate.restore.checkpoint import Step
 from resonate.restore.config import RestoreConfig
+from resonate.restore.expected import expected
 from resonate.restore.scratch import clear, move_in_place, scratch_folder
 from resonate.restore.stages import chain
 from resonate.restore.work import Models, Work
@@ -97,6 +98,7 @@ def restore(
             "stages": accounts,
             "input": _input(work, before),
             "diagnosis": work.diagnosis,
+            "expected": expected(work.diagnosis, config.mode, weights),
             "notes": work.notes,
             "timings": {account["name"]: account["seconds"] for account in accounts},
         }
