@@ -9,11 +9,9 @@ import sys
 # Ops without an MPS kernel run on the CPU; torch reads this when it is imported.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
-from resonate.memory import keep_freed_memory
 from resonate.restore.command import main
 
 if __name__ == "__main__":
     # Ends as Ctrl-C does: the scratch folder is cleared on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    keep_freed_memory()
     sys.exit(main(sys.argv[1:]))

@@ -8,8 +8,9 @@ Each recording is made up (noise with a beat, from a fixed seed) and restored by
 temporary folder, whose disk needs some 100 MB a minute. `--weights tiny` takes untrained networks of a few thousand
 weights: memory and the stages around the networks in a fraction of the time, but no pace of the networks.
 
-Times of stages and networks are CPU seconds, so that other work on the machine does not count; with one thread they are
-what the wall clock shows on a machine at rest.
+Stages and networks are told in wall and in CPU seconds, and compared wall with wall and CPU with CPU. On a machine at
+rest, with one thread, the two agree; on a busy one the CPU seconds are the ones to go by, since other work does not
+slow down all stages, and the networks timed after them, alike.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def make(path: Path, minutes: float) -> Path:
     return path
 
 
-def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], dict[str, float]]:
-    """Wall s, CPU s, peak resident MB up to the master and with the page; CPU seconds by stage, of infer.py."""
+def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], dict[str, tuple[float, float]]]:
+    """Wall s, CPU s, peak resident MB up to the master and with the page; (wall s, CPU s) by stage, of infer.py."""
     command = [sys.executable, str(ROOT / "infer.py"), str(path), "-o", str(output), *words]
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -76,13 +77,14 @@ def measure(path: Path, output: Path, words: list[str]) -> tuple[list[float], di
     wall = time.perf_counter() - begun
     peak = peak_mb(usage)
     log = max(output.glob(".hydra/*/infer.log")).read_text(encoding="utf-8")
-    stages = re.findall(r": (\w+) took [\d.]+ s \(CPU ([\d.]+) s, peak (\d+) MB\)", log)
-    before_page = next(float(megabytes) for name, _, megabytes in stages if name == "master")
-    return [wall, usage.ru_utime + usage.ru_stime, before_page, peak], {name: float(took) for name, took, _ in stages}
+    stages = re.findall(r": (\w+) took ([\d.]+) s \(CPU ([\d.]+) s, peak (\d+) MB\)", log)
+    before_page = next(float(megabytes) for name, _, _, megabytes in stages if name == "master")
+    timings = {name: (float(took), float(computed)) for name, took, computed, _ in stages}
+    return [wall, usage.ru_utime + usage.ru_stime, before_page, peak], timings
 
 
-def bare(separator: Path, restorer: Path) -> dict[str, float]:
-    """CPU seconds per second of recording of the networks' bare passes on the pipeline's grids: best of three."""
+def bare(separator: Path, restorer: Path) -> dict[str, tuple[float, float]]:
+    """(wall s, CPU s) per second of recording of the networks alone on the pipeline's grids, best of three."""
     first, second = load_separator(separator), load_restorer(restorer)
     rng = np.random.default_rng(0)
     block = segment_samples(first)
@@ -97,10 +99,11 @@ def bare(separator: Path, restorer: Path) -> dict[str, float]:
         for name, (job, seconds) in jobs.items():
             times = []
             for _ in range(4):
-                begun = time.process_time()
+                begun, computed = time.perf_counter(), time.process_time()
                 job()
-                times.append(time.process_time() - begun)
-            paces[name] = min(times[1:]) / seconds
+                times.append((time.perf_counter() - begun, time.process_time() - computed))
+            wall, cpu = zip(*times[1:], strict=True)
+            paces[name] = min(wall) / seconds, min(cpu) / seconds
     return paces
 
 
@@ -121,7 +124,7 @@ def main() -> None:
         table = Table(title=f"infer.py, {options.weights} weights, {options.threads} thread(s)")
         for column in ("minutes", "wall s", "CPU s", "peak MB", "peak MB with page", "wall s per s"):
             table.add_column(column, justify="right")
-        timings: dict[str, float] = {}
+        timings: dict[str, tuple[float, float]] = {}
         peaks: list[list[float]] = []
         for minutes in options.minutes:
             path = make(folder / f"{minutes:g}.wav", minutes)
@@ -136,17 +139,20 @@ def main() -> None:
             console.print(f"largest peak over smallest, {what}: {max(column) / min(column):.3f}")
         paces = bare(*weights)
     table = Table(title=f"stages of the last one, {seconds:.0f} s of sound")
-    for column in ("stage", "CPU s per s", "share", "network alone"):
+    for column in ("stage", "wall s per s", "CPU s per s", "share of CPU", "networks, wall", "networks, CPU"):
         table.add_column(column, justify="right" if column != "stage" else "left")
-    total = sum(timings.values())
-    for stage, took in timings.items():
-        alone = f"{paces[stage]:.4f}" if stage in paces else ""
-        table.add_row(stage, f"{took / seconds:.4f}", f"{100 * took / total:.1f} %", alone)
-    alone = sum(paces.values())
-    table.add_row("together", f"{total / seconds:.4f}", "100 %", f"{alone:.4f}")
+    total = [sum(column) for column in zip(*timings.values(), strict=True)]
+    for stage, (wall, cpu) in timings.items():
+        alone = [f"{pace:.4f}" for pace in paces.get(stage, ())]
+        share = f"{100 * cpu / total[1]:.1f} %"
+        table.add_row(stage, f"{wall / seconds:.4f}", f"{cpu / seconds:.4f}", share, *alone)
+    bare_sum = [sum(column) for column in zip(*paces.values(), strict=True)]
+    sums = [f"{value / seconds:.4f}" for value in total]
+    table.add_row("together", *sums, "100 %", *(f"{value:.4f}" for value in bare_sum))
     console.print(table)
-    for what, took in (("all stages", total), ("all but the page", total - timings["report"])):
-        console.print(f"{what} over the bare forward passes: {took / seconds / alone:.2f}")
+    for n, kind in enumerate(("wall", "CPU")):
+        for what, took in (("all stages", total[n]), ("all but the page", total[n] - timings["report"][n])):
+            console.print(f"{what} over the bare forward passes, {kind}: {took / seconds / bare_sum[n]:.2f}")
 
 
 if __name__ == "__main__":
