@@ -4,7 +4,8 @@ per 10 ms and one per millisecond."""
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import firwin, lfilter, upfirdn
+import torch
+from scipy.signal import firwin, lfilter
 
 #: Loudness in LUFS below which a block of 400 ms counts as silence (BS.1770-4).
 ABSOLUTE_GATE = -70.0
@@ -12,6 +13,8 @@ ABSOLUTE_GATE = -70.0
 _PHASES = 4
 _HALF = 16
 _INTERPOLATOR = (firwin(2 * _PHASES * _HALF + 1, 1.0 / _PHASES, window=("kaiser", 7.0)) * _PHASES).astype(np.float32)
+#: Its phases between samples, (3, 1, 32) in reversed order for a correlation; the phase on the samples has one tap, 1.
+_BETWEEN = torch.from_numpy(np.stack([_INTERPOLATOR[k::_PHASES][::-1] for k in range(1, _PHASES)])[:, None].copy())
 
 
 def k_weighting(rate: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
@@ -96,10 +99,9 @@ class PeakMeter:
         """Largest magnitude around each sample that is `_HALF` samples back."""
         x = np.concatenate([self._history, block], axis=1)
         self._history = x[:, -2 * _HALF :].copy()
-        up = np.stack([upfirdn(_INTERPOLATOR, row, up=_PHASES) for row in x])
-        first = 2 * _HALF * _PHASES
-        up = np.abs(up[:, first : first + block.shape[1] * _PHASES])
-        between = np.stack([row[phase::_PHASES] for row in up for phase in range(_PHASES)]).max(0)
+        # Correlations per phase take half the time of a polyphase filter.
+        up = torch.nn.functional.conv1d(torch.from_numpy(x)[:, None, 1:], _BETWEEN)
+        between = up.abs_().amax((0, 1)).numpy()[: block.shape[1]]
         return np.maximum(between, np.abs(x[:, _HALF : _HALF + block.shape[1]]).max(0))
 
     def push(self, block: np.ndarray) -> None:

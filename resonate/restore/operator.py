@@ -42,7 +42,16 @@ def _padded(track: Track, start: int, count: int) -> np.ndarray:
 
 def spectrum(track: Track, first: int, count: int) -> torch.Tensor:
     """Complex (channels, 1025, count) spectrum of frames [first, first + count). Needs over 1024 samples."""
+    return _transform(torch.from_numpy(_padded(track, first * HOP - _PAD, (count - 1) * HOP + N_FFT)))
+
+
+def mid_spectrum(track: Track, first: int, count: int) -> torch.Tensor:
+    """(1025, count): the mean over channels of :func:`spectrum`, for one transform."""
     samples = torch.from_numpy(_padded(track, first * HOP - _PAD, (count - 1) * HOP + N_FFT))
+    return _transform(samples.mean(0))
+
+
+def _transform(samples: torch.Tensor) -> torch.Tensor:
     return torch.stft(samples, N_FFT, HOP, window=torch.hann_window(N_FFT), center=False, return_complex=True)
 
 

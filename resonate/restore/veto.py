@@ -59,7 +59,7 @@ def stretches(frames: int, seconds: float, rate: int = RATE) -> list[tuple[int, 
 
 
 def _mid(sound: Sound, first: int, count: int) -> np.ndarray:
-    return operator.spectrum(sound, first, count).mean(0).abs().numpy() * np.float32(4.0 / N_FFT)
+    return operator.mid_spectrum(sound, first, count).abs().numpy() * np.float32(4.0 / N_FFT)
 
 
 def _judged(
