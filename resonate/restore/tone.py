@@ -91,17 +91,18 @@ def correction(measured: np.ndarray, wanted: np.ndarray, low_hz: float, high_hz:
 
 def _filtered(track: Track, target: Track, taps: np.ndarray, side_only: bool = False) -> None:
     """Fill `target` with `track` through `taps`, both channels or their difference alone, without delay."""
-    half = len(taps) // 2
+    # In single precision, which errs by -129 dB of the peak, transforms take two fifths of the time.
+    half, taps = len(taps) // 2, taps.astype(np.float32)
     for start, block in track.blocks():
         n = block.shape[1]
-        x = track.read(start - half, n + 2 * half).astype(np.float64)
+        x = track.read(start - half, n + 2 * half)
         if side_only:
             mid, side = block.sum(0) / 2, (x[0] - x[1]) / 2
             side = oaconvolve(side, taps, mode="valid")
             y = np.stack([mid + side, mid - side])
         else:
             y = oaconvolve(x, taps[None], mode="valid", axes=-1)
-        target.write(start, y.astype(np.float32))
+        target.write(start, y)
 
 
 def _replace(work: Work) -> tuple[Track, Track]:
