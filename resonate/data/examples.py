@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -191,7 +192,7 @@ def with_tone(example: Example, music: RecordingStats, tone_db: np.ndarray) -> E
     """
     wet = example["wet"]
     n = wet.shape[-1]
-    size = n + N_FFT
+    size = next_fast_len(n + N_FFT, real=True)
     gain = torch.from_numpy(np.interp(np.fft.rfftfreq(size, 1 / RATE), bin_frequencies(), 10 ** (tone_db / 20))).float()
 
     def shaped(x: Tensor) -> Tensor:
