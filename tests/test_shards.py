@@ -57,9 +57,9 @@ def test_what_is_kept_in_memory_is_the_same_crop_with_its_stems_summed(folder):
         mids = {key: full[key] for key in ("capture", "early")} | {key: full[key].sum(0) for key in ("wet", "dry")}
         for key, mid in mids.items():
             assert torch.allclose(summed[key].reshape(-1), mid.mean(0), atol=1e-4 * float(mid.abs().max()) + 1e-6)
-        # The mid is rounded to 16 bits of its own.
-        loud = full["ltas_db"] > full["ltas_db"].max() - 50
-        assert (summed["ltas_db"] - full["ltas_db"])[loud].abs().max() < 0.1
+        # The mid is rounded to 16 bits of its own: that shows where there is nothing, and on the slope down to it.
+        off = (summed["ltas_db"] - full["ltas_db"]).abs()
+        assert off.max() < 4 and off[full["ltas_db"] > full["ltas_db"].max() - 50].median() < 0.01
         assert torch.equal(summed["in_band"], full["in_band"])
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.fft import rfft
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -27,9 +28,25 @@ _GROUP = 16
 _INDEPENDENT = 0.375 * _GROUP
 
 #: A band counts as captured where its loud moments stand this far above its quiet ones, over and above the spread that
-#: stationary noise shows in a band so narrow, and where it is not digital silence.
+#: stationary noise shows in a band so narrow, and where it is not digital silence (dB re the loudest band).
 _MIN_RANGE_DB = 3.5
 _MIN_LEVEL_DB = -72.0
+
+#: In the treble also where its level, moving less, follows that of the bands below: noise follows nothing. The treble
+#: of a finished mix may lie further down, but not at the rounding of 16 bits (dB re full scale).
+_FOLLOWS, _FOLLOWING_RANGE_DB, _FOLLOWING_LEVEL_DB, _ROUNDING_DB = 0.75, 1.0, -90.0, -118.0
+_TREBLE_HZ = 2500.0
+
+#: Bass that does not move is music all the same (a drone) where it is among the loudest of all bands. Hz, dB.
+_MOST_LOW_HZ, _DRONE_DB = 300.0, -20.0
+
+#: The treble breaks off where all beyond a third of an octave lies this far under the four bands before, and the first
+#: step is this large. Air, capsules and music fall more gently; the edge is where the mean has lost `_AT_EDGE_DB`.
+_BREAK_DB, _FIRST_STEP_DB, _AT_EDGE_DB = 20.0, 4.5, 6.0
+
+#: The bass was filtered away where it lies this far under the loudest bass band (music without bass and captures leave
+#: more there: 58 dB at most on 150 of them), up to where it rises by less than this from band to band (1/4 octave).
+_NO_BASS_DB, _BASS_STEP_DB = 62.0, 8.0
 
 
 def bin_frequencies() -> np.ndarray:
@@ -58,6 +75,11 @@ def _band_matrix(per_octave: int = 6) -> tuple[np.ndarray, np.ndarray]:
 _BANDS, _CENTRES = _band_matrix()
 _freedom = 2 * _INDEPENDENT * (_BANDS > 0).sum(1)
 _STATIONARY_SPAN_DB = 10 * np.log10(chi2.ppf(0.95, _freedom) / chi2.ppf(0.10, _freedom))
+
+#: The bass once more with bins of 2.7 Hz, since 21.5 Hz are an octave there: window, and edges of the bands in Hz.
+_BASS_WINDOW = 8 * N_FFT
+_BASS_EDGES = 20.0 * 2.0 ** (np.arange(18) / 4)
+_BASS_PLACES = np.searchsorted(np.arange(_BASS_WINDOW // 2) * RATE / _BASS_WINDOW, _BASS_EDGES)
 
 
 @dataclass(frozen=True)
@@ -102,12 +124,18 @@ class StatsAccumulator:
         self._samples = 0
         self._waiting = np.zeros((BINS, 0), dtype=np.float32)
         self._histogram = np.zeros((len(_BANDS), len(_LEVELS)), dtype=np.int64)
+        self._counted = 0
+        self._sum, self._products = np.zeros(len(_BANDS)), np.zeros((len(_BANDS), len(_BANDS)))
+        self._bass_carry = np.zeros(0, dtype=np.float32)
+        self._bass = np.zeros(len(_BASS_EDGES) - 1)
+        self._bass_window = np.hanning(_BASS_WINDOW + 1)[:-1].astype(np.float32)
 
     def update(self, block: np.ndarray | Tensor) -> None:
         """Add the next ``block`` (channels, samples), float32; blocks may have any length."""
         mid = torch.as_tensor(block).detach().float().cpu().mean(0)
         self._energy += float(mid.square().sum())
         self._samples += mid.shape[-1]
+        self._add_bass(mid.numpy())
         mid = torch.cat([self._carry, mid])
         frames = (mid.shape[-1] - N_FFT) // HOP + 1
         if frames <= 0:
@@ -118,6 +146,15 @@ class StatsAccumulator:
                               return_complex=True)
         power = (spectrum.abs() * (4.0 / N_FFT)).square().numpy()
         self._add(power)
+
+    def _add_bass(self, mid: np.ndarray) -> None:
+        x = np.concatenate([self._bass_carry, mid])
+        hop = _BASS_WINDOW // 2
+        count = max(0, (len(x) - _BASS_WINDOW) // hop + 1)
+        self._bass_carry = x[count * hop:]
+        for start in range(0, count * hop, hop):
+            bins = rfft(x[start : start + _BASS_WINDOW] * self._bass_window)[: _BASS_PLACES[-1]]
+            self._bass += np.add.reduceat(np.square(np.abs(bins)), _BASS_PLACES[:-1]) / np.diff(_BASS_PLACES)
 
     def _add(self, power: np.ndarray) -> None:
         self._power += power.sum(1)
@@ -130,6 +167,9 @@ class StatsAccumulator:
 
     def _count(self, power: np.ndarray) -> None:
         levels = 10 * np.log10(_BANDS @ power + 1e-15)
+        self._counted += levels.shape[1]
+        self._sum += levels.sum(1)
+        self._products += levels @ levels.T
         index = np.clip(np.round(levels).astype(np.int64) - _LEVELS[0], 0, len(_LEVELS) - 1)
         flat = index + np.arange(len(_BANDS))[:, None] * len(_LEVELS)
         self._histogram += np.bincount(flat.ravel(), minlength=self._histogram.size).reshape(self._histogram.shape)
@@ -146,27 +186,46 @@ class StatsAccumulator:
         if not self._histogram.any():
             self._count(self._waiting.mean(1, keepdims=True))
         freqs = np.maximum(bin_frequencies(), 1.0)
-        ltas = 10 * np.log10(_BANDS @ (self._power / self._frames) + 1e-15)
+        mean = self._power / self._frames
+        ltas = 10 * np.log10(_BANDS @ mean + 1e-15)
         floor, loud = self._percentile(10), self._percentile(95)
-        moving = loud - floor - _STATIONARY_SPAN_DB >= _MIN_RANGE_DB
 
         def spread(values: np.ndarray) -> np.ndarray:
             return np.interp(np.log(freqs), np.log(_CENTRES), values).astype(np.float32)
 
-        low, high = _band_edges(loud, moving)
+        low, high = _band_edges(loud, loud - floor - _STATIONARY_SPAN_DB, self._follows())
+        high = min(high, _break_hz(loud, mean))
+        low = max(low, _bass_edge_hz(self._bass))
         energy = self._energy / max(self._samples, 1)
         rms = 10 * np.log10(energy) if energy > 0 else -np.inf
-        return RecordingStats(spread(ltas), spread(floor), low, high, float(rms))
+        return RecordingStats(spread(ltas), spread(floor), float(low), float(high), float(rms))
+
+    def _follows(self) -> np.ndarray:
+        """Per band, the correlation of its level over time with that of the bands a third of an octave and more below
+        (two and three bands, since neighbours share bins); 0 in the bass and where nothing moves."""
+        count = max(self._counted, 1)
+        mean = self._sum / count
+        covariance = self._products / count - np.outer(mean, mean)
+        out = np.zeros(len(_BANDS))
+        for i in np.flatnonzero(_CENTRES > _TREBLE_HZ):
+            below = [i - 2, i - 3]
+            spread = covariance[i, i] * covariance[np.ix_(below, below)].mean()
+            out[i] = covariance[i, below].mean() / np.sqrt(spread) if spread > 1e-6 else 0.0
+        return out
 
 
-def _band_edges(loud: np.ndarray, moving: np.ndarray) -> tuple[float, float]:
-    """Edges in Hz of the captured band from each band's loud level in dB and whether it moves more than noise does.
+def _band_edges(loud: np.ndarray, span: np.ndarray, follows: np.ndarray) -> tuple[float, float]:
+    """Edges in Hz of the captured band, from each band's loud level in dB, by how many dB its level moves more than
+    that of stationary noise, and how far it follows the bands below (-1..1).
 
     A band beyond the capture holds stationary noise (its level hardly moves over time) or a codec's silence. The edges
     are the outermost bands that move along with a neighbour. A share of energy (roll-off) is not used: it mistakes
     bass-heavy music for a narrow band.
     """
-    captured = moving & (loud >= loud.max() + _MIN_LEVEL_DB)
+    moving = (span >= _MIN_RANGE_DB) & (loud >= loud.max() + _MIN_LEVEL_DB)
+    following = (follows >= _FOLLOWS) & (span >= _FOLLOWING_RANGE_DB)
+    following &= (loud >= loud.max() + _FOLLOWING_LEVEL_DB) & (loud >= _ROUNDING_DB)
+    captured = moving | following | ((_CENTRES < _MOST_LOW_HZ) & (loud >= loud.max() + _DRONE_DB))
     steady = captured & (np.convolve(captured, np.ones(3), mode="same") >= 2)
     inside = np.flatnonzero(steady)
     if len(inside) == 0:
@@ -174,7 +233,38 @@ def _band_edges(loud: np.ndarray, moving: np.ndarray) -> tuple[float, float]:
     low, high = _CENTRES[inside[0]], _CENTRES[inside[-1]]
     low = 20.0 if low < 30 else low
     high = 20000.0 if high > 18500 else high
-    return float(np.clip(low, 20.0, 300.0)), float(np.clip(high, 2000.0, 20000.0))
+    return float(np.clip(low, 20.0, _MOST_LOW_HZ)), float(np.clip(high, 2000.0, 20000.0))
+
+
+def _break_hz(loud: np.ndarray, mean: np.ndarray) -> float:
+    """Where the treble breaks off for good, as a filter, a low rate or a codec leaves it; 20000 Hz: nowhere. Music may
+    well move on the slope of a filter.
+
+    Args:
+        loud: loud level of each band in dB.
+        mean: (1025,) mean power per bin, for the place between the bands.
+    """
+    for i in range(int(np.searchsorted(_CENTRES, _TREBLE_HZ)), len(loud) - 2):
+        deep = np.median(loud[i - 3 : i + 1]) - loud[i + 2 :].max() >= _BREAK_DB
+        if deep and loud[i] - loud[i + 1] >= _FIRST_STEP_DB:
+            before = np.flatnonzero(_BANDS[i - 1] + _BANDS[i])
+            reach = np.arange(before[-1], np.flatnonzero(_BANDS[i + 2])[0])
+            level = np.convolve(mean, np.ones(5) / 5, mode="same")
+            kept = reach[level[reach] >= 10 ** (-_AT_EDGE_DB / 10) * mean[before].mean()]
+            return min(float(bin_frequencies()[kept[-1] if len(kept) else before[-1]]), 20000.0)
+    return 20000.0
+
+
+def _bass_edge_hz(bass: np.ndarray) -> float:
+    """Where the bass was filtered away, from the power of its bands (1/4 octave from 20 Hz on); 20 Hz: nowhere."""
+    level = 10 * np.log10(bass + 1e-15 * max(float(bass.max()), 1e-15))
+    empty = level < level.max() - _NO_BASS_DB
+    if not empty[0]:
+        return 20.0
+    at = int(np.argmin(empty))
+    while at + 1 < len(level) and level[at + 1] - level[at] >= _BASS_STEP_DB:
+        at += 1
+    return float(_BASS_EDGES[at])
 
 
 def measure_stats(x: np.ndarray | Tensor) -> RecordingStats:
