@@ -21,7 +21,8 @@ from restoring import infer, music, tiny_weights, weights_arguments
 from resonate import audio
 from resonate.errors import UserError
 from resonate.models import released
-from resonate.models.weights import FOLDER
+from resonate.models.restorer import Restorer, RestorerConfig
+from resonate.models.weights import FOLDER, save_weights
 from resonate.report import page
 from resonate.restore import command, pipeline, work
 from resonate.restore.arguments import parse
@@ -245,6 +246,14 @@ def test_damaged_weights_are_refused_at_the_start(damage, recording, tmp_path, c
     error = capsys.readouterr().err
     assert one_sentence(error) and "separator.safetensors" in error
     assert not list((tmp_path / "out").glob("[!.]*")) and not list((tmp_path / "out").glob(".work*"))
+
+
+def test_weights_that_turn_the_captured_phase_are_refused(recording, tmp_path, capsys):
+    config = RestorerConfig(width=8, dilations=(1, 2), correction=0.3)
+    restorer = save_weights(Restorer(config), tmp_path / "restorer.safetensors", "restorer", config.to_dict())
+    assert main([str(recording), "-o", str(tmp_path / "out"), f"restorer={restorer}"]) == 2
+    error = capsys.readouterr().err
+    assert one_sentence(error) and "phase" in error and not list((tmp_path / "out").glob("[!.]*"))
 
 
 def test_the_recorded_hashes_are_those_of_the_weights_in_the_repo():

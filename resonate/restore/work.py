@@ -100,6 +100,11 @@ class Models:
     def restorer(self) -> Restorer:
         """The restorer, in eval mode."""
         model = load_restorer(self.restorer_path, self.device)
+        if model.config.correction:
+            raise UserError(
+                f"{self.restorer_path} turns the captured phase (correction={model.config.correction:g}), which the "
+                "ledger's gains cannot hold; give weights without a correction."
+            )
         self._compare(model)
         return model
 
