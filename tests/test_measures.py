@@ -366,6 +366,9 @@ def test_captured_change_sees_the_captured_band_and_nothing_else():
     quieter = np.fft.irfft(np.where(bins < 2000, 0.9 * spectrum, spectrum))
     expected = -20 + 10 * np.log10(2000 / (4000 / 2 ** (1 / 6)))
     assert bandwidth.captured_change(quieter, x, (0, 4000)) == pytest.approx(expected, abs=0.1)
+    # A bass note that is filled in, and cut off at both ends wherever it stands, lies under the captured band.
+    note = 0.3 * np.sin(2 * np.pi * 50 * np.arange(2 * RATE) / RATE + 1)
+    assert bandwidth.captured_change(x + note, x, (90, RATE / 2)) < -70
 
 
 def test_level_db_is_mean_power():

@@ -19,6 +19,8 @@ REFERENCE_FLOOR_DB = -80.0
 #: A captured band's edge is taken this far inside: a sixth of an octave.
 MARGIN = 2.0 ** (1 / 6)
 FLOOR_DB = -160.0
+#: Seconds at either end that are faded before a band is cut out.
+FADE = 0.25
 
 
 def _band_levels(x: np.ndarray, rate: int) -> np.ndarray:
@@ -49,8 +51,13 @@ def bandwidth(output: np.ndarray, reference: np.ndarray, rate: int = RATE) -> fl
 
 
 def _inside(x: np.ndarray, low: float, high: float, rate: int) -> np.ndarray:
-    """`x` without what lies outside low..high Hz (zero phase, brick wall)."""
-    spectrum = fft.rfft(np.asarray(x, dtype=np.float64))
+    """`x` without what lies outside low..high Hz (zero phase, brick wall), faded in and out: a bass note that is cut off
+    at the end would else be found in all bands."""
+    x = np.array(x, dtype=np.float64)
+    fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(min(round(FADE * rate), len(x) // 2)) + 0.5) / round(FADE * rate))
+    x[: len(fade)] *= fade
+    x[len(x) - len(fade) :] *= fade[::-1]
+    spectrum = fft.rfft(x)
     bins = fft.rfftfreq(len(x), 1.0 / rate)
     spectrum[(bins < low) | (bins > high)] = 0.0
     return fft.irfft(spectrum, len(x))
@@ -73,7 +80,7 @@ def captured_change(output: np.ndarray, capture: np.ndarray, kept: tuple[float, 
     """How far the output differs from its input inside the band that was captured, in dB under that band's level.
 
     Formula: 10 log10(|y - x|^2 / |x|^2) inside `kept` (from Hz, to Hz) less a sixth of an octave at either edge that is
-    not an end of the spectrum (0 Hz, half the rate).  Range: -160 upwards, lower is better; NaN where nothing was
+    not an end of the spectrum (0 Hz, half the rate), both faded over a quarter of a second at the ends.  Range: -160 upwards, lower is better; NaN where nothing was
     captured.  Invariant to: what is done outside the band alone.  Cheats: doing nothing.
     """
     low = kept[0] * MARGIN
