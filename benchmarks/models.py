@@ -44,7 +44,7 @@ def measure(name: str, batch: int, seconds: float) -> tuple[float, float, float,
     before = peak_mb()
     task.losses(example)["loss"].backward()
     count = sum(p.numel() for p in task.model.parameters())
-    reach = 2 * sum(config.dilations) * HOP / RATE
+    reach = task.model.network.reach * HOP / RATE
     return count / 1e6, counted.get_total_flops() / 2e9, reach, peak_mb() - before
 
 

@@ -35,6 +35,20 @@ def test_the_u_net_gives_every_bin_and_frame_its_heads(frames):
     assert torch.equal(out[:, -1], out[:, -2])
 
 
+def test_the_u_net_reaches_as_far_as_it_says():
+    """Without its norms, which read all that is given at once."""
+    torch.manual_seed(0)
+    net = UNet(4, 3, UNET.channels)
+    for pair in [*net.down, *net.up]:
+        pair.norm = torch.nn.Identity()
+    at, frames = 160, 320
+    x = torch.randn(1, BINS, frames, 4, requires_grad=True)
+    net(x, torch.zeros(1, 4, BINS))[0, :, at].sum().backward()
+    heard = x.grad.abs().sum((0, 1, 3)).nonzero()[:, 0]
+    assert net.reach - 32 < at - int(heard.min()) <= net.reach
+    assert net.reach - 32 < int(heard.max()) - at <= net.reach
+
+
 def test_the_u_net_learns_from_every_weight():
     task = RestorerTask(UNET, OptimiserConfig(), 10)
     task.losses(example())["loss"].backward()

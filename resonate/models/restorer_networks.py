@@ -83,6 +83,8 @@ class BandSplit(nn.Module):
     def __init__(self, features: int, heads: int, width: int, dilations: Sequence[int], context: int = 0) -> None:
         super().__init__()
         self.features, self.heads, self.width = features, heads, width
+        #: Frames either way that an output depends on.
+        self.reach = 2 * sum(dilations)
         self.bands = band_edges()
         self.context = _perceptron(STATISTICS * len(self.bands), context, width * len(self.bands)) if context else None
         means = torch.zeros(BINS, len(self.bands))
@@ -138,7 +140,8 @@ class UNet(nn.Module):
     """Convolutions over the spectrogram, coarser and coarser and back again, with a skip at every level.
 
     Two frames are one step of the first level, and four bins; further levels halve the bins, the last three also the
-    steps. Receptive field either way: about 1.9 s.
+    steps. Receptive field of the convolutions: :attr:`reach` frames either way; the norms read the mean and spread of
+    all that is given at once.
 
     Args:
         features: numbers per bin and frame that are given.
@@ -154,6 +157,11 @@ class UNet(nn.Module):
         self.heads = heads
         per_step = self.BINS_PER_STEP * self.FRAMES_PER_STEP
         self.strides = [(2, 2 if level >= len(channels) - 4 else 1) for level in range(len(channels) - 1)]
+        # Frames either way that an output depends on: two rows of each convolution, down and up, and the steps' ends.
+        steps = [self.FRAMES_PER_STEP]
+        for _, along_time in self.strides:
+            steps.append(steps[-1] * along_time)
+        self.reach = 2 * sum(steps) + 2 * sum(steps[:-1]) + steps[-1] - 1
         # The last bin goes with the four before it.
         self.place = nn.Parameter(torch.zeros(channels[0], (BINS - 1) // self.BINS_PER_STEP, 1))
         self.enter = nn.Conv2d(features * per_step, channels[0], (3, 1), padding=(1, 0))
