@@ -76,3 +76,11 @@ def test_steady_noise_beyond_the_capture_is_no_band():
     x = sosfiltfilt(butter(8, 5000, fs=RATE, output="sos"), studio())
     stats = measure_stats((x + 2e-3 * rng.standard_normal(x.shape)).astype(np.float32))
     assert octaves(stats.high_hz, 5000) < 1 / 3
+
+
+@pytest.mark.parametrize("seconds", [0.6, 1.0, 3.0, 10.0])
+def test_noise_alone_has_no_edges(seconds):
+    for seed in range(4):
+        x = 0.05 * np.random.default_rng(seed).standard_normal((2, round(seconds * RATE)))
+        stats = measure_stats(x.astype(np.float32))
+        assert stats.low_hz == 20.0 and stats.high_hz == 20000.0

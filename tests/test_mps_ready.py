@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import demucs
 import numpy as np
@@ -220,9 +221,10 @@ def test_branches_on_the_device_are_known():
 def test_restoring_on_mps_compares_both_networks_with_the_cpu(device, monkeypatch):
     seen = []
     monkeypatch.setattr(work, "find_device", lambda name: name)
-    monkeypatch.setattr(work, "check_device", lambda model, device: seen.append((model, device)))
+    monkeypatch.setattr(work, "check_device", lambda model, device: seen.append((model.name, device)))
     for name in ("separator", "restorer"):
-        monkeypatch.setattr(work, f"load_{name}", lambda path, device, name=name: name)
+        model = SimpleNamespace(name=name, config=SimpleNamespace(correction=0.0))
+        monkeypatch.setattr(work, f"load_{name}", lambda path, device, model=model: model)
     models = work.Models(RestoreConfig(device=device))
     models.load()
     models.load()

@@ -51,8 +51,8 @@ def bandwidth(output: np.ndarray, reference: np.ndarray, rate: int = RATE) -> fl
 
 
 def _inside(x: np.ndarray, low: float, high: float, rate: int) -> np.ndarray:
-    """`x` without what lies outside low..high Hz (zero phase, brick wall), faded in and out: a bass note that is cut off
-    at the end would else be found in all bands."""
+    """`x` without what lies outside low..high Hz (zero phase, brick wall), faded in and out: a bass note that is cut
+    off at the end would else be found in all bands."""
     x = np.array(x, dtype=np.float64)
     fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(min(round(FADE * rate), len(x) // 2)) + 0.5) / round(FADE * rate))
     x[: len(fade)] *= fade
@@ -80,8 +80,9 @@ def captured_change(output: np.ndarray, capture: np.ndarray, kept: tuple[float, 
     """How far the output differs from its input inside the band that was captured, in dB under that band's level.
 
     Formula: 10 log10(|y - x|^2 / |x|^2) inside `kept` (from Hz, to Hz) less a sixth of an octave at either edge that is
-    not an end of the spectrum (0 Hz, half the rate), both faded over a quarter of a second at the ends.  Range: -160 upwards, lower is better; NaN where nothing was
-    captured.  Invariant to: what is done outside the band alone.  Cheats: doing nothing.
+    not an end of the spectrum (0 Hz, half the rate), both faded over a quarter of a second at the ends.  Range: -160
+    upwards, lower is better; NaN where nothing was captured.  Invariant to: what is done outside the band alone.
+    Cheats: doing nothing.
     """
     low = kept[0] * MARGIN
     high = kept[1] / MARGIN if kept[1] < rate / 2 else kept[1]

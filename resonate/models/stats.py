@@ -36,6 +36,8 @@ _MIN_LEVEL_DB = -72.0
 #: of a finished mix may lie further down, but not at the rounding of 16 bits (dB re full scale).
 _FOLLOWS, _FOLLOWING_RANGE_DB, _FOLLOWING_LEVEL_DB, _ROUNDING_DB = 0.75, 1.0, -90.0, -118.0
 _TREBLE_HZ = 2500.0
+#: Of fewer values (3 s) noise follows by chance.
+_LEAST_COUNTED = 16
 
 #: Bass that does not move is music all the same (a drone) where it is among the loudest of all bands. Hz, dB.
 _MOST_LOW_HZ, _DRONE_DB = 300.0, -20.0
@@ -207,6 +209,8 @@ class StatsAccumulator:
         mean = self._sum / count
         covariance = self._products / count - np.outer(mean, mean)
         out = np.zeros(len(_BANDS))
+        if self._counted < _LEAST_COUNTED:
+            return out
         for i in np.flatnonzero(_CENTRES > _TREBLE_HZ):
             below = [i - 2, i - 3]
             spread = covariance[i, i] * covariance[np.ix_(below, below)].mean()
@@ -225,7 +229,9 @@ def _band_edges(loud: np.ndarray, span: np.ndarray, follows: np.ndarray) -> tupl
     moving = (span >= _MIN_RANGE_DB) & (loud >= loud.max() + _MIN_LEVEL_DB)
     following = (follows >= _FOLLOWS) & (span >= _FOLLOWING_RANGE_DB)
     following &= (loud >= loud.max() + _FOLLOWING_LEVEL_DB) & (loud >= _ROUNDING_DB)
-    captured = moving | following | ((_CENTRES < _MOST_LOW_HZ) & (loud >= loud.max() + _DRONE_DB))
+    captured = moving | following
+    if captured.any():  # else all of it is steady, and no edge is to be found
+        captured |= (_CENTRES < _MOST_LOW_HZ) & (loud >= loud.max() + _DRONE_DB)
     steady = captured & (np.convolve(captured, np.ones(3), mode="same") >= 2)
     inside = np.flatnonzero(steady)
     if len(inside) == 0:

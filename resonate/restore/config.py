@@ -176,8 +176,6 @@ _BOUNDS = {
     "clean.low_hz": (20.0, 300.0),
     "clean.high_hz": (2000.0, 20000.0),
     "clean.captured": (0.0, 1.0),
-    "clean.snr_db": (-20.0, 40.0),
-    "clean.clarity_db": (-20.0, 40.0),
     "clean.clipped_share": (0.0, 1.0),
     "clean.agc_db": (0.0, 40.0),
     "veto.seconds": (2.0, 600.0),

@@ -11,6 +11,7 @@ from resonate.models.stats import RecordingStats, StatsAccumulator
 from resonate.restore.diagnosis.channels import ChannelMeter
 from resonate.restore.diagnosis.clipping import ClippingMeter
 from resonate.restore.diagnosis.codec import CodecMeter
+from resonate.restore.diagnosis.finished import captured
 from resonate.restore.diagnosis.hum import HumMeter
 from resonate.restore.diagnosis.levels import PER_SECOND, LevelMeter
 from resonate.restore.diagnosis.listener import Heard, listen
@@ -65,7 +66,7 @@ class Diagnoser:
             "channels": self._channels.finish().to_dict(),
         }
         if silent:
-            heard = Heard(np.zeros(len(levels), np.float32), np.zeros(len(levels), np.float32), 0.0, 0.0, 1.0)
+            heard = Heard(np.zeros(len(levels), np.float32), np.zeros(len(levels), np.float32), 0.0, 0.0)
             return Findings(stats, heard, figures | _nothing())
         heard = listen(levels)
         return Findings(
@@ -75,7 +76,7 @@ class Diagnoser:
             | {
                 "range_over_floor_db": round(float((stats.ltas_db - stats.floor_db)[inside].mean()), 1),
                 "noise_floor_dbfs": round(float(np.percentile(levels.total_db, 2)), 1),
-                "captured": round(heard.captured, 3),
+                "captured": round(captured(levels), 4),
                 "music_to_crowd_db": round(float(np.median(heard.snr_db)), 1),
                 "music_to_crowd_over_time_db": over_time(heard.snr_db),
                 "room": estimate_room(levels, heard.rt60_s, heard.c80_db).to_dict(),

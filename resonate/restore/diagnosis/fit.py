@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from resonate import RATE
@@ -148,7 +148,9 @@ def main() -> None:
     source = Source.load(arguments.music, arguments.bank, "train")
     examples = make_examples(source, arguments.captures, arguments.seconds, arguments.seed)
     model = train(examples, arguments.minutes)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, str(arguments.output))
+    # What tells captures from finished mixes lies in the same file.
+    held = load_file(str(WEIGHTS)) | {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(held, str(arguments.output))
     log.info("%d captures of %.0f s at %d Hz; written to %s", len(examples), arguments.seconds, RATE, arguments.output)
 
 

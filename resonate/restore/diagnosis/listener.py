@@ -33,20 +33,18 @@ PIECE = 100 * PER_SECOND
 
 @dataclass(frozen=True)
 class Heard:
-    """One value per 50 ms, but for the last three.
+    """One value per 50 ms, but for the last two.
 
     Attributes:
         gain_db: (n,) gain of the recording's AGC relative to its mean over 40 s.
         snr_db: (n,) music over crowd and handling noise.
         rt60_s: reverberation time (T20) at mid frequencies; c80_db: clarity.
-        captured: 0..1, how sure it is that this was recorded in a room and is no finished mix.
     """
 
     gain_db: np.ndarray
     snr_db: np.ndarray
     rt60_s: float
     c80_db: float
-    captured: float
 
 
 def features(levels: Levels) -> np.ndarray:
@@ -62,7 +60,7 @@ def features(levels: Levels) -> np.ndarray:
 
 class Listener(nn.Module):
     """(batch, 36, n) features to (batch, 5, n): AGC gain / 5 dB, SNR / 10 dB, log RT60, C80 / 10 dB and the
-    logit of being a capture."""
+    logit of being a capture, which helped it learn; `resonate.restore.diagnosis.finished` tells that better."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +79,8 @@ class Listener(nn.Module):
 @cache
 def _shipped() -> Listener:
     model = Listener()
-    model.load_state_dict(load_file(str(WEIGHTS)))
+    wanted = model.state_dict()
+    model.load_state_dict({name: tensor for name, tensor in load_file(str(WEIGHTS)).items() if name in wanted})
     return model.eval()
 
 
@@ -99,5 +98,4 @@ def listen(levels: Levels, model: Listener | None = None) -> Heard:
         out[:, start:stop] = y[:, start - first : stop - first]
     gain = 5 * out[0]
     gain = gain - running_mean(gain, HORIZON)
-    captured = float(1 / (1 + np.exp(-np.clip(out[4].mean(), -30, 30))))
-    return Heard(gain, 10 * out[1], float(np.exp(np.median(out[2]))), float(10 * np.median(out[3])), captured)
+    return Heard(gain, 10 * out[1], float(np.exp(np.median(out[2]))), float(10 * np.median(out[3])))
