@@ -67,7 +67,8 @@ def calibrate(weights: Path, cache: Path, output: Path, limit: int | None = None
         log.info("share %.1f: f_sdr %+.2f dB on average, %+.2f dB at the worst", share, rise, least)
     place = int(np.argmax(mean >= mean.max() - GIVEN_DB))
     best = SHARES[place]
-    record = {**header["record"], "faithful_share": {"captures": len(rises), "f_sdr_rise": round(float(mean[place]), 3)}}
+    found = {"captures": len(rises), "f_sdr_rise": round(float(mean[place]), 3)}
+    record = {**header["record"], "faithful_share": found}
     save_weights(model, output, "restorer", {**header["settings"], "faithful_share": best}, record)
     log.info("faithful_share=%.1f over %d captures, written to %s", best, len(rises), output)
     return best
