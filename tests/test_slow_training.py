@@ -22,7 +22,7 @@ from resonate import RATE, STEMS, audio
 from resonate.models.weights import load_separator
 
 ROOT = Path(__file__).parents[1]
-MODELS = {"restorer": ("model.options.channels=[4,4,6,6,8,8]",),
+MODELS = {"restorer": ("model.options.width=16",),
           "finetune_demucs": ("model=htdemucs_small", "model.options.channels=8", "model.options.bottom_channels=16",
                               "model.options.segment=2.0")}
 

@@ -63,7 +63,7 @@ def tiny_htdemucs() -> tuple[str, ...]:
             "model.options.bottom_channels=16")
 
 
-TINY = {"restorer": ("model.options.channels=[4,4,6,6,8,8]", "data.seconds=2.0"), "finetune_demucs": tiny_htdemucs()}
+TINY = {"restorer": ("model.options.width=16", "data.seconds=2.0"), "finetune_demucs": tiny_htdemucs()}
 
 
 @pytest.mark.parametrize("experiment", list(TINY))
@@ -234,7 +234,7 @@ def test_resuming_another_run_is_refused(songs, tmp_path):
     settings = (f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2", "trainer.checkpoint_every=1")
     train(config("restorer", tmp_path, *settings))
     with pytest.raises(UserError, match="resume=never"):
-        train(config("restorer", tmp_path, *settings, "model.options.channels=[4,4,6,8]"))
+        train(config("restorer", tmp_path, *settings, "model.options.width=8"))
 
 
 def test_exported_record_names_no_folders():

@@ -123,7 +123,7 @@ def apply_gain(x: Tensor, gain: Tensor) -> Tensor:
 class Restorer(nn.Module):
     """Bounded gains inside the captured band and magnitudes outside it, from log-magnitudes and recording statistics.
 
-    Receptive field: ``network.reach`` frames of 11.6 ms either way (1.4 s for the shipped size).
+    Receptive field: ``network.reach`` frames of 11.6 ms either way (0.9 s for the shipped size).
     """
 
     FEATURES = 4
