@@ -42,9 +42,9 @@ class Limits:
     """
 
     support: float = 0.25
-    chroma: float = 0.75
-    onsets: float = 0.2
-    notes: float = 0.5
+    chroma: float = 0.65
+    onsets: float = 0.1
+    notes: float = 0.85
     excess_db: float = 0.0
     tones_db: float = 6.0
     silence_db: float = 3.0

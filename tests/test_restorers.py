@@ -8,7 +8,7 @@ from test_models import TINY
 
 from data_recipes import render
 from resonate import RATE
-from resonate.evaluate import restorers
+from resonate.evaluate import limits, restorers
 from resonate.models.restorer import Restorer
 from resonate.models.weights import save_weights
 
@@ -53,3 +53,14 @@ def test_what_cannot_be_compared_is_one_sentence(folder, weights, words, caplog,
     monkeypatch.chdir(tmp_path)
     assert restorers.main([str(weights), "--cache", str(folder), *words]) == 2
     assert len(caplog.messages) == 1 and not list(tmp_path.iterdir())
+
+
+def test_limits_let_the_captured_music_pass(folder, weights, tmp_path, capsys):
+    page = tmp_path / "limits.md"
+    assert limits.main([str(weights), "--cache", str(folder), "--markdown", str(page)]) == 0
+    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in page.read_text().splitlines()
+             if line.startswith("|")}
+    assert cells["captured music"][0].strip() == "0 of 2" and cells[limits.OTHER][0].strip().endswith("of 1")
+    assert {"reveal", "extend"} < cells.keys()
+    assert limits.main([str(weights), "--cache", str(folder), "--split", "test"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()[-1:]) == 1

@@ -1,0 +1,97 @@
+"""What the limits of the faithfulness checks let pass and what they catch: ``python -m resonate.evaluate.limits``.
+
+On rendered captures three kinds of output are checked: the music as it was captured, without crowd (an ideal separation,
+which must pass), what the restorer makes of the capture in either mode (which should), and the clean mix of another
+capture (which should not). `resonate.faithfulness.Limits` is set by this table of the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from resonate import faithfulness
+from resonate.data import shards
+from resonate.errors import UserError
+from resonate.evaluate import cases
+from resonate.evaluate.restorers import restore
+from resonate.evaluate.separation import Shown, markdown, spread, table
+from resonate.evaluate.table import write_text
+from resonate.models.restorer import Restorer
+from resonate.models.stats import measure_stats
+from resonate.models.weights import RESTORER, load_restorer
+
+#: Figures that have a direction of their own here: agreement must be high, the others low.
+SHOWN = ("chroma", "onsets", "notes", "support", "excess_db")
+_HIGH = ("chroma", "onsets", "notes")
+OTHER = "other music"
+
+
+def measure(model: Restorer, cache: Path, split: str, limit: int = 0) -> dict[str, list[tuple[dict, list[str]]]]:
+    """Figures and names of those beyond the limits, per kind of output and capture.
+
+    Raises UserError where the cache has no captures of the split or they cannot be read.
+    """
+    examples = sorted(shards.choose(cache, split), key=lambda e: e["severity"])
+    found: dict[str, list[tuple[dict, list[str]]]] = {}
+    last = None
+    for example in track(spread(examples, limit) if limit else examples, "Checking", console=Console(stderr=True)):
+        case = cases.cached(cache, example)
+        if not np.abs(case.reference).max() > 1e-3:
+            continue
+        stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
+        outputs = {"captured music": case.wet, **restore(model, case.capture), OTHER: last}
+        for kind, sound in outputs.items():
+            if sound is not None:
+                made = faithfulness.magnitudes(sound)
+                frames = min(made.shape[1], given.shape[1])
+                found.setdefault(kind, []).append(
+                    faithfulness.check(made[:, :frames], given[:, :frames], stats.floor_db, stats.in_band))
+        last = case.reference
+    return found
+
+
+def rows(found: dict[str, list[tuple[dict, list[str]]]]) -> Shown:
+    """Of each kind the share that fails, and of each figure the worst, the worst twentieth and the median."""
+    lines = []
+    for kind, checked in found.items():
+        cells = []
+        for name in SHOWN:
+            values = np.array([figures[name] for figures, _ in checked])
+            worst, tail = (0, 5) if name in _HIGH else (100, 95)
+            cells.append(" / ".join(f"{np.percentile(values, q):.2f}" for q in (worst, tail, 50)))
+        lines.append([kind, f"{sum(bool(failed) for _, failed in checked)} of {len(checked)}", *cells])
+    return "Checks of faithfulness: worst / worst twentieth / median", ["", "fail", *SHOWN], lines
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command line. Exit status 0, or 2 with one line on standard error for what the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.limits", description=__doc__)
+    parser.add_argument("weights", nargs="?", default=str(RESTORER), help="restorer weights (default: the repo's)")
+    parser.add_argument("--cache", required=True, type=Path, help="rendered folder (python -m data_recipes.render)")
+    parser.add_argument("--split", default="valid", choices=("train", "valid", "test"))
+    parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
+    parser.add_argument("--markdown", type=Path, help="write the table there")
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    try:
+        shown = rows(measure(load_restorer(given.weights), given.cache, given.split, given.limit))
+        if given.markdown:
+            write_text(given.markdown, markdown(shown))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    Console().print(table(shown))
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    sys.exit(main())
