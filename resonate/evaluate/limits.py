@@ -1,6 +1,6 @@
 """What the limits of the faithfulness checks let pass and what they catch: ``python -m resonate.evaluate.limits``.
 
-On rendered captures three kinds of output are checked: the music as it was captured, without crowd (an ideal separation,
+On rendered captures three kinds of output are checked: the music as captured, without crowd (an ideal separation,
 which must pass), what the restorer makes of the capture in either mode (which should), and the clean mix of another
 capture (which should not). `resonate.faithfulness.Limits` is set by this table of the validation split.
 """
