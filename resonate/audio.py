@@ -27,6 +27,8 @@ __all__ = [
     "resample", "resampled_length", "sha256", "stream", "to_stereo", "write",
 ]  # fmt: skip
 
+#: Bits per second and channel from which AAC is coded the fast way.
+FAST_BIT_RATE = 48_000
 #: Gains of a down-mix to stereo (ITU-R BS.775 for centre and surrounds; the low-frequency channel is left out).
 _SIDE = {
     "FL": (1, 0),
@@ -190,12 +192,15 @@ def encode(path: str | Path, samples: np.ndarray, rate: int, codec: str = "aac",
     container has one. ValueError when the codec is unknown, or does not take the rate; OSError for a full disk.
     """
     path, samples = Path(path), np.atleast_2d(np.asarray(samples, dtype=np.float32))
+    # With enough bits FFmpeg's fast coder takes a third of the time of its careful one, at a higher SNR.
+    fast = codec == "aac" and bit_rate >= FAST_BIT_RATE * samples.shape[0]
+    options = {"aac_coder": "fast"} if fast else {}
     layout = {1: "mono", 2: "stereo"}[samples.shape[0]]
     part = temporary_beside(path)
     try:
         form = "adts" if path.suffix.lower() == ".aac" else None
         with av.open(str(part), "w", format=form) as container:
-            stream = container.add_stream(codec, rate=rate, layout=layout)
+            stream = container.add_stream(codec, rate=rate, layout=layout, options=options)
             stream.bit_rate = bit_rate
             stream.codec_context.open()
             resampler = av.AudioResampler(

@@ -24,7 +24,7 @@ EXCERPTS, LONGEST_EXCERPT = 12, 120.0
 PLACES = (1 / 6, 1 / 2, 5 / 6)
 #: All previews together, in bytes; pictures and page stay far under the 50 MB that are allowed.
 BUDGET = 45e6
-BEST_BIT_RATE = 128_000
+BEST_BIT_RATE = 192_000
 #: These are compared with each other; they get this many times the bit rate of the rest, and equal loudness.
 MAIN = ("input", "revealed", "restored")
 MAIN_WEIGHT = 2.5
