@@ -24,7 +24,7 @@ from resonate.errors import UserError
 from resonate.memory import keep_freed_memory
 from resonate.models.restorer import RestorerConfig
 from resonate.models.weights import load_restorer, load_separator, read_header
-from resonate.training.callbacks import ramped_average
+from resonate.training.callbacks import StopOnSignal, ramped_average
 from resonate.training.heldout import CachedWhole, data_for
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
 from resonate.training.record import check_same
@@ -64,6 +64,17 @@ def tiny_htdemucs() -> tuple[str, ...]:
 
 
 TINY = {"restorer": ("model.options.width=16", "data.seconds=2.0"), "finetune_demucs": tiny_htdemucs()}
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_ends_without_validating(songs, tmp_path, monkeypatch):
+    def ask_at_once(self, trainer, module):
+        self._ask()
+
+    monkeypatch.setattr(StopOnSignal, "on_train_start", ask_at_once)
+    settings = (f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=5", "trainer.valid_every=5")
+    figures, objects = train(config("restorer", tmp_path, *settings))
+    assert objects["trainer"].global_step == 1 and (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert not any(name.startswith("valid") for name in figures)
 
 
 @pytest.mark.parametrize("experiment", list(TINY))

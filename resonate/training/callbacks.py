@@ -69,6 +69,8 @@ class StopOnSignal(L.Callback):
         if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer.save_checkpoint(self.checkpoint)
             log.info("SIGTERM: saved step %d to %s", trainer.global_step, self.checkpoint)
+            # Lightning would validate once more, for minutes that whoever sent the signal may not give.
+            trainer.limit_val_batches = 0
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
