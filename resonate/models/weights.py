@@ -32,6 +32,19 @@ RESTORER = FOLDER / "restorer.safetensors"
 _KEY = "resonate"
 
 
+def write_tensors(state: dict[str, Tensor], path: Path, header: dict[str, str] | None = None) -> None:
+    """Write tensors by name, and text by name, as a safetensors file, atomically; its folder must exist."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(state, temporary, metadata=header)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def save_weights(model: nn.Module, path: str | Path, kind: str, settings: dict[str, Any],
                  record: dict[str, Any] | None = None) -> Path:
     """Write ``model`` atomically.
@@ -49,15 +62,7 @@ def save_weights(model: nn.Module, path: str | Path, kind: str, settings: dict[s
     header = {_KEY: json.dumps({"kind": kind, "settings": settings, "record": record or {}})}
     if kind == "separator":
         header.update(demucs_files.metadata(settings))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(state, temporary, metadata=header)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_tensors(state, path, header)
     return path
 
 

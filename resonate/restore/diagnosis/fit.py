@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from resonate import RATE
 from resonate.degrade import agc
+from resonate.models.weights import write_tensors
 from resonate.restore.diagnosis.levels import STEP, Levels, measure_levels, running_mean
 from resonate.restore.diagnosis.listener import HORIZON, WEIGHTS, Listener, features
 from resonate.restore.diagnosis.truth import Source, captures
@@ -150,7 +151,7 @@ def main() -> None:
     model = train(examples, arguments.minutes)
     # What tells captures from finished mixes lies in the same file.
     held = load_file(str(WEIGHTS)) | {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(held, str(arguments.output))
+    write_tensors(held, arguments.output)
     log.info("%d captures of %.0f s at %d Hz; written to %s", len(examples), arguments.seconds, RATE, arguments.output)
 
 
