@@ -49,6 +49,14 @@ def tiny(**changes) -> HTDemucs:
     return build_separator(**{**TINY, **changes}).eval()
 
 
+def test_sizes_that_do_not_fit_together_are_refused_before_training():
+    options = {**TINY, "depth": 5, "nfft": 2048}
+    with pytest.raises(UserError, match=r"model\.options build no HTDemucs"):
+        start_separator(ModelConfig(kind="separator", options=options))
+    network, settings = start_separator(ModelConfig(kind="separator", options={**TINY, "nfft": 2048}))
+    assert network.training and settings["nfft"] == 2048
+
+
 def sound(*shape: int, seed: int = 0) -> torch.Tensor:
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from demucs.htdemucs import HTDemucs
 
+from resonate import RATE
 from resonate.data.module import CaptureData
 from resonate.errors import UserError
 from resonate.models.demucs_files import find_weights
 from resonate.models.released import RELEASED, fetch_released
 from resonate.models.restorer import RestorerConfig
-from resonate.models.separator import add_crowd_source, build_separator
+from resonate.models.separator import add_crowd_source, apply_separator, build_separator
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
 from resonate.training.adapt import add_lora, freeze
 from resonate.training.config import ModelConfig, TrainConfig
@@ -93,7 +95,11 @@ def start_separator(model: ModelConfig) -> tuple[HTDemucs, dict[str, Any]]:
     if not model.pretrained:
         settings = dict(model.options)
         try:
-            return build_separator(**settings), settings
+            network = build_separator(**settings)
+            # Some sizes do not fit together, which only shows where sound goes through.
+            with torch.no_grad():
+                apply_separator(network, torch.zeros(1, 2, RATE))
+            return network, settings
         except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
             raise UserError(f"model.options build no HTDemucs ({error}); see configs/model for settings that "
                             "do.") from error
