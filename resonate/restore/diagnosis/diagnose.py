@@ -14,14 +14,24 @@ from resonate.restore.diagnosis.codec import CodecMeter
 from resonate.restore.diagnosis.finished import captured
 from resonate.restore.diagnosis.hum import HumMeter
 from resonate.restore.diagnosis.levels import PER_SECOND, LevelMeter
-from resonate.restore.diagnosis.listener import Heard, listen
+from resonate.restore.diagnosis.listener import listen
 from resonate.restore.diagnosis.room import OCTAVES, Room, estimate_room
+from resonate.restore.diagnosis.scene import Scene, hear
 from resonate.restore.diagnosis.songs import SetList, find_songs
 
 #: Seconds of each value of the music-to-crowd ratio over time.
 STRETCH = 10
 #: A gain control counts as at work where its gain is this far from its mean over 40 s, in dB.
 _AT_WORK_DB = 1.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """gain_db: (n,) gain of the recording's AGC relative to its mean over 40 s, one value per 50 ms; scene: crowd and
+    room."""
+
+    gain_db: np.ndarray
+    scene: Scene
 
 
 @dataclass(frozen=True)
@@ -66,9 +76,10 @@ class Diagnoser:
             "channels": self._channels.finish().to_dict(),
         }
         if silent:
-            heard = Heard(np.zeros(len(levels), np.float32), np.zeros(len(levels), np.float32), 0.0, 0.0)
-            return Findings(stats, heard, figures | _nothing())
-        heard = listen(levels)
+            zeros = np.zeros(len(levels), np.float32)
+            return Findings(stats, Heard(zeros, Scene(zeros, 0.0, 0.0, False, False)), figures | _nothing())
+        scene = hear(levels)
+        heard = Heard(listen(levels), scene)
         return Findings(
             stats,
             heard,
@@ -77,11 +88,11 @@ class Diagnoser:
                 "range_over_floor_db": round(float((stats.ltas_db - stats.floor_db)[inside].mean()), 1),
                 "noise_floor_dbfs": round(float(np.percentile(levels.total_db, 2)), 1),
                 "captured": round(captured(levels), 4),
-                "music_to_crowd_db": round(float(np.median(heard.snr_db)), 1),
-                "music_to_crowd_over_time_db": over_time(heard.snr_db),
-                "room": estimate_room(levels, heard.rt60_s, heard.c80_db).to_dict(),
+                "music_to_crowd_db": round(float(np.median(scene.snr_db)), 1),
+                "music_to_crowd_over_time_db": over_time(scene.snr_db),
+                "room": estimate_room(levels, scene).to_dict(),
                 "agc": agc_figures(heard.gain_db),
-                "songs": find_songs(levels, heard.snr_db).to_dict(),
+                "songs": find_songs(levels, scene.snr_db).to_dict(),
             },
         )
 
@@ -93,7 +104,7 @@ def _nothing() -> dict[str, Any]:
         "captured": 1.0,
         "music_to_crowd_db": None,
         "music_to_crowd_over_time_db": [],
-        "room": Room(dict.fromkeys(OCTAVES), None, 0.0, dict.fromkeys(OCTAVES)).to_dict(),
+        "room": Room(dict.fromkeys(OCTAVES), None, False, None, dict.fromkeys(OCTAVES)).to_dict(),
         "agc": agc_figures(np.zeros(1, np.float32)),
         "songs": SetList([], []).to_dict(),
     }

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resonate import RATE
-from resonate.restore.diagnosis import clean
+from resonate.restore.diagnosis import clean, scene
 from resonate.restore.diagnosis.diagnose import Diagnoser, Findings
 from resonate.restore.diagnosis.truth import Source, Truth, captures
 from resonate.restore.work import to_db
@@ -56,17 +56,20 @@ def errors_of(truth: Truth) -> list[Error]:
     """What every estimator said of one capture, and the truth."""
     found = diagnose(truth.capture)
     f, m, p = found.figures, truth.measures, truth.params
-    heard = found.heard
+    heard, around = found.heard, found.heard.scene
+    typical_db = float(scene.load().typical[0])
     clipped, flat = m["clip_ratio"], np.zeros_like(heard.gain_db)
-    n = min(len(heard.snr_db), len(truth.snr_db))
+    n = min(len(around.snr_db), len(truth.snr_db))
+    crowd_db = truth.snr_db[:n]
     rates = [one["rate"] for one in p["codec"]["passes"]] + [p["converter"]["rate"]]
     out = [
         Error("lower band edge (octaves)", np.log2(f["low_hz"]), np.log2(max(m["low_hz"], 20.0))),
         Error("upper band edge (octaves)", np.log2(f["high_hz"]), np.log2(max(m["bandwidth_hz"], 20.0))),
-        Error("music to crowd, over time (dB)", float(np.median(np.abs(heard.snr_db[:n] - truth.snr_db[:n]))), 0.0),
+        Error("music to crowd, over time (dB)", float(np.median(np.abs(around.snr_db[:n] - crowd_db))), 0.0),
+        Error("the same, taken as typical (dB)", float(np.median(np.abs(typical_db - crowd_db))), 0.0),
         Error("music to crowd, whole (dB)", f["music_to_crowd_db"], float(np.median(truth.snr_db))),
-        Error("reverberation time (factor)", np.log2(max(heard.rt60_s, 0.05)), np.log2(max(m["rt60_s"], 0.05))),
-        Error("clarity C80 (dB)", f["room"]["clarity_db"], m["c80_db"]),
+        Error("reverberation time (factor)", np.log2(around.rt60_s), np.log2(max(m["rt60_s"], 0.05))),
+        Error("clarity C80 (dB)", around.c80_db, m["c80_db"]),
         Error("clipped samples (per 1000)", 1e3 * f["clipped_share"] + 1e3 * f["soft_clipped_share"], 1e3 * clipped),
         Error("AGC range (dB)", f["agc"]["range_db"], float(np.ptp(np.percentile(truth.gain_db, [5, 95])))),
         Error("channels (wrong = 1)", f["channels"]["kind"] == "stereo", p["capsule"]["capsules"] == 2),

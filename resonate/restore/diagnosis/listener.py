@@ -1,13 +1,12 @@
-"""A tiny network that hears from the band levels what the gain control did and how loud the crowd is.
+"""A tiny network that hears from the band levels what the gain control did.
 
 Dilated convolutions over time (van den Oord et al., "WaveNet", 2016, without the causality) on 20 values a second. It
-never touches the sound: its output is a curve of gains and a few figures. Trained on simulated captures whose truth is
-known; see resonate/weights/listener.md.
+never touches the sound: its output is a curve of gains. Trained on simulated captures whose truth is known; see
+resonate/weights/listener.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -31,22 +30,6 @@ WIDTH = 28
 PIECE = 100 * PER_SECOND
 
 
-@dataclass(frozen=True)
-class Heard:
-    """One value per 50 ms, but for the last two.
-
-    Attributes:
-        gain_db: (n,) gain of the recording's AGC relative to its mean over 40 s.
-        snr_db: (n,) music over crowd and handling noise.
-        rt60_s: reverberation time (T20) at mid frequencies; c80_db: clarity.
-    """
-
-    gain_db: np.ndarray
-    snr_db: np.ndarray
-    rt60_s: float
-    c80_db: float
-
-
 def features(levels: Levels) -> np.ndarray:
     """(36, n) float32: levels against their mean over 40 s, flatness, the loudest moment; unaffected by a constant gain
     and by the long-term spectrum."""
@@ -59,8 +42,9 @@ def features(levels: Levels) -> np.ndarray:
 
 
 class Listener(nn.Module):
-    """(batch, 36, n) features to (batch, 5, n): AGC gain / 5 dB, SNR / 10 dB, log RT60, C80 / 10 dB and the
-    logit of being a capture, which helped it learn; `resonate.restore.diagnosis.finished` tells that better."""
+    """(batch, 36, n) features to (batch, 5, n): AGC gain / 5 dB; SNR / 10 dB, log RT60, C80 / 10 dB and the
+    logit of being a capture, which helped it learn. Those are told better by
+    `resonate.restore.diagnosis.scene` and `finished`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,18 +68,17 @@ def _shipped() -> Listener:
     return model.eval()
 
 
-def listen(levels: Levels, model: Listener | None = None) -> Heard:
-    """What the network hears, piece by piece, so that memory stays flat; always on the CPU."""
+def listen(levels: Levels, model: Listener | None = None) -> np.ndarray:
+    """(n,) gain in dB of the recording's AGC relative to its mean over 40 s, one value per 50 ms. Piece by piece, so
+    that memory stays flat; always on the CPU."""
     model = model or _shipped()
     x = features(levels)
     n = x.shape[1]
-    out = np.zeros((5, n), dtype=np.float32)
+    gain = np.zeros(n, dtype=np.float32)
     for start in range(0, n, PIECE):
         first, last = max(0, start - REACH), min(n, start + PIECE + REACH)
         with torch.inference_mode():
-            y = model(torch.from_numpy(x[None, :, first:last]))[0].numpy()
+            y = model(torch.from_numpy(x[None, :, first:last]))[0, 0].numpy()
         stop = min(n, start + PIECE)
-        out[:, start:stop] = y[:, start - first : stop - first]
-    gain = 5 * out[0]
-    gain = gain - running_mean(gain, HORIZON)
-    return Heard(gain, 10 * out[1], float(np.exp(np.median(out[2]))), float(10 * np.median(out[3])))
+        gain[start:stop] = 5 * y[start - first : stop - first]
+    return gain - running_mean(gain, HORIZON)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from resonate.restore.diagnosis.levels import CENTRES, PER_SECOND, Levels
+from resonate.restore.diagnosis.scene import Scene
 
 #: Octave bands in Hz.
 OCTAVES = (125, 250, 500, 1000, 2000, 4000, 8000)
@@ -35,13 +36,15 @@ _FINISHED_DB = dict(zip(OCTAVES, (8.0, 2.5, 0.5, -7.0, -12.5, -20.5, -27.0), str
 
 @dataclass(frozen=True)
 class Room:
-    """rt60_s: reverberation time per octave band in s (None where too few decays are heard); mid_s: at 500..2000 Hz;
-    clarity_db: C80; early_db: magnitude of the early response per octave band in dB, mean 0 over 250..4000 Hz (None
-    where too little is heard over the noise)."""
+    """rt60_s: reverberation time per octave band in s (None where too few decays are heard, or `mid_s` is not
+    measured); mid_s: at 500..2000 Hz; mid_measured: False where `mid_s` is only what is typical; clarity_db: C80 (None
+    where it is not measured); early_db: magnitude of the early response per octave band in dB, mean 0 over
+    250..4000 Hz (None where too little is heard over the noise)."""
 
     rt60_s: dict[int, float | None]
     mid_s: float | None
-    clarity_db: float
+    mid_measured: bool
+    clarity_db: float | None
     early_db: dict[int, float | None]
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,7 +52,8 @@ class Room:
         return {
             "rt60_s": {str(k): None if v is None else round(v, 2) for k, v in self.rt60_s.items()},
             "mid_s": None if self.mid_s is None else round(self.mid_s, 2),
-            "clarity_db": round(self.clarity_db, 1),
+            "mid_measured": self.mid_measured,
+            "clarity_db": None if self.clarity_db is None else round(self.clarity_db, 1),
             "early_db": {str(k): None if v is None else round(v, 1) for k, v in self.early_db.items()},
         }
 
@@ -101,12 +105,13 @@ def early_magnitude(levels: Levels) -> dict[int, float | None]:
     return {o: None if v is None else v - float(np.mean(middle)) for o, v in raw.items()}
 
 
-def estimate_room(levels: Levels, heard_rt60_s: float, clarity_db: float) -> Room:
-    """The decays per band, scaled together so that their middle agrees with what the listener hears of the whole."""
-    times, early = decay_times(levels), early_magnitude(levels)
+def estimate_room(levels: Levels, scene: Scene) -> Room:
+    """What was heard of the room; the decays per band, scaled together so that their middle agrees with it."""
+    early, clarity = early_magnitude(levels), scene.c80_db if scene.c80_told else None
+    times = decay_times(levels) if scene.rt60_told else dict.fromkeys(OCTAVES)
     middle = [times[o] for o in (500, 1000, 2000) if times[o] is not None]
     if not middle:
-        return Room(dict.fromkeys(OCTAVES), heard_rt60_s, clarity_db, early)
-    scale = heard_rt60_s / float(np.median(middle))
+        return Room(dict.fromkeys(OCTAVES), scene.rt60_s, scene.rt60_told, clarity, early)
+    scale = scene.rt60_s / float(np.median(middle))
     scaled = {o: None if t is None else float(np.clip(t * scale, 0.1, 8.0)) for o, t in times.items()}
-    return Room(scaled, heard_rt60_s, clarity_db, early)
+    return Room(scaled, scene.rt60_s, True, clarity, early)

@@ -45,8 +45,8 @@ def _crowd(d: Mapping[str, Any]) -> list[str]:
         usual = d["music_to_crowd_db"]
         out.append(f"A rough guess: the music is {usual:.0f} dB over the crowd ({worst:.0f} at the worst).")
     room = d["room"]
-    if room["mid_s"] is not None and not d["clean"]:
-        out.append(f"A rough guess: the room rings for {room['mid_s']:.1f} s (C80 {room['clarity_db']:.0f} dB).")
+    if not d["clean"]:
+        out += _room(room)
     early = {int(hz): db for hz, db in room["early_db"].items() if db is not None}
     if early and not d["clean"]:
         weak, strong = min(early, key=early.__getitem__), max(early, key=early.__getitem__)
@@ -58,6 +58,17 @@ def _crowd(d: Mapping[str, Any]) -> list[str]:
             )
     if d["noise_floor_dbfs"] is not None:
         out.append(f"The noise floor lies at {d['noise_floor_dbfs']:.0f} dBFS.")
+    return out
+
+
+def _room(room: Mapping[str, Any]) -> list[str]:
+    out = []
+    if room["mid_s"] is not None and room["mid_measured"]:
+        out.append(f"A rough guess: the room rings for {room['mid_s']:.1f} s.")
+    elif room["mid_s"] is not None:
+        out.append(f"How long the room rings was not measured ({room['mid_s']:.1f} s would be typical).")
+    if room["clarity_db"] is not None:
+        out.append(f"A rough guess: the room's clarity C80 is {room['clarity_db']:.0f} dB.")
     return out
 
 
