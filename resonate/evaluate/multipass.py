@@ -42,6 +42,8 @@ PLANS = {
 }
 MEASURES = ("stems_si_sdr", "stems_sdr", "noise_attenuation", "music_distortion")
 RESAMPLES = 2000
+#: dB of SI-SDR below which a gain is not worth another pass.
+LEAST_DB = 0.1
 
 
 @dataclass
@@ -63,10 +65,11 @@ class Found:
         return float(change[kept].mean()) if kept.any() else float("nan"), *bounds
 
     def winner(self) -> str:
-        """The plan that gains most SI-SDR, of those whose interval lies above zero; one pass where there is none."""
+        """The plan that gains most SI-SDR, of those that gain `LEAST_DB` and whose interval lies above zero; one pass
+        where there is none."""
         changes = {plan: self.change(plan, "stems_si_sdr") for plan in self.plans if plan != ONE}
-        return max((plan for plan, (_, low, _) in changes.items() if low > 0), key=lambda plan: changes[plan][0],
-                   default=ONE)
+        won = [plan for plan, (mean, low, _) in changes.items() if low > 0 and mean >= LEAST_DB]
+        return max(won, key=lambda plan: changes[plan][0], default=ONE)
 
 
 def separate_by(model: HTDemucs, x: torch.Tensor, plan: Separate) -> np.ndarray:
