@@ -185,16 +185,17 @@ def write(path: str | Path, samples: np.ndarray, rate: int, subtype: str = "FLOA
         part.unlink(missing_ok=True)
 
 
-def encode(path: str | Path, samples: np.ndarray, rate: int, codec: str = "aac", bit_rate: int = 128_000) -> None:
+def encode(path: str | Path, samples: np.ndarray, rate: int, codec: str = "aac", bit_rate: int = 128_000,
+           fast: bool = False) -> None:
     """Encode (channels, time) samples, 1 or 2 channels, with one of FFmpeg's encoders, atomically.
 
     The container follows the suffix. The encoder's delay goes into the container's edit list or skip data, where the
-    container has one. ValueError when the codec is unknown, or does not take the rate; OSError for a full disk.
+    container has one. With `fast`, AAC of 48 kbit/s and channel or more takes a third of the time at a higher SNR,
+    but cuts more off the top. ValueError when the codec is unknown, or does not take the rate; OSError for a full disk.
     """
     path, samples = Path(path), np.atleast_2d(np.asarray(samples, dtype=np.float32))
-    # With enough bits FFmpeg's fast coder takes a third of the time of its careful one, at a higher SNR.
-    fast = codec == "aac" and bit_rate >= FAST_BIT_RATE * samples.shape[0]
-    options = {"aac_coder": "fast"} if fast else {}
+    enough = bit_rate >= FAST_BIT_RATE * samples.shape[0]
+    options = {"aac_coder": "fast"} if fast and enough and codec == "aac" else {}
     layout = {1: "mono", 2: "stereo"}[samples.shape[0]]
     part = temporary_beside(path)
     try:

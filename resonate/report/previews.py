@@ -128,7 +128,7 @@ def make(folder: Path, sounds: Mapping[str, Sound], parts: list[tuple[float, flo
         if rates[key] < STEREO_BIT_RATE:
             samples = samples.mean(axis=0, keepdims=True)
         file = f"report/{key}.m4a"
-        audio.encode(folder / file, samples * np.float32(gain), rate, "aac", rates[key])
+        audio.encode(folder / file, samples * np.float32(gain), rate, "aac", rates[key], fast=True)
         previews.append(Preview(key, sound.label, sound.says, file, float(20.0 * np.log10(gain))))
         log.info("%s: preview written at %d bit/s", key, rates[key])
     return previews

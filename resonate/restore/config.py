@@ -75,7 +75,7 @@ class Choose:
     track: str = "auto"
     most: int = 3
     seconds: float = 8.0
-    least_db: float = 0.2
+    least_db: float = 1.5
 
 
 @dataclass
