@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Bits per second and channel from which AAC is coded the fast way.
-FAST_BIT_RATE = 48_000
+_FAST_BIT_RATE = 48_000
 #: Gains of a down-mix to stereo (ITU-R BS.775 for centre and surrounds; the low-frequency channel is left out).
 _SIDE = {
     "FL": (1, 0),
@@ -194,7 +194,7 @@ def encode(path: str | Path, samples: np.ndarray, rate: int, codec: str = "aac",
     but cuts more off the top. ValueError when the codec is unknown, or does not take the rate; OSError for a full disk.
     """
     path, samples = Path(path), np.atleast_2d(np.asarray(samples, dtype=np.float32))
-    enough = bit_rate >= FAST_BIT_RATE * samples.shape[0]
+    enough = bit_rate >= _FAST_BIT_RATE * samples.shape[0]
     options = {"aac_coder": "fast"} if fast and enough and codec == "aac" else {}
     layout = {1: "mono", 2: "stereo"}[samples.shape[0]]
     part = temporary_beside(path)

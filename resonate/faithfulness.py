@@ -29,6 +29,10 @@ _LOOKED_AT = int(np.flatnonzero(_NOTES)[-1]) + 2 * _AROUND + 2
 _SLOW = 43
 
 
+#: Of the figures of :func:`check`, those of which more is better.
+AGREEMENTS = ("chroma", "onsets", "notes")
+
+
 @dataclass
 class Limits:
     """Where a check fails. Higher support, residual and excess are worse, higher agreement is better.
@@ -275,9 +279,8 @@ def check_extension(
 
 
 def _beyond(figures: dict[str, float], limits: Limits) -> list[str]:
-    higher_is_better = ("chroma", "onsets", "notes")
     return [
         name
         for name, value in figures.items()
-        if (value < getattr(limits, name) if name in higher_is_better else value > getattr(limits, name))
+        if (value < getattr(limits, name) if name in AGREEMENTS else value > getattr(limits, name))
     ]

@@ -15,22 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 
 from resonate import faithfulness
-from resonate.data import shards
 from resonate.errors import UserError
-from resonate.evaluate import cases
-from resonate.evaluate.restorers import restore
-from resonate.evaluate.separation import Shown, markdown, spread, table
+from resonate.evaluate.restorers import heard, restore
+from resonate.evaluate.separation import Shown, markdown, table
 from resonate.evaluate.table import write_text
 from resonate.models.restorer import Restorer
 from resonate.models.stats import measure_stats
 from resonate.models.weights import RESTORER, load_restorer
 
-#: Figures that have a direction of their own here: agreement must be high, the others low.
-SHOWN = ("chroma", "onsets", "notes", "support", "excess_db")
-_HIGH = ("chroma", "onsets", "notes")
+SHOWN = (*faithfulness.AGREEMENTS, "support", "excess_db")
 OTHER = "other music"
 
 
@@ -39,15 +34,11 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0) -> dict[st
 
     Raises UserError where the cache has no captures of the split or they cannot be read.
     """
-    examples = sorted(shards.choose(cache, split), key=lambda e: e["severity"])
     found: dict[str, list[tuple[dict, list[str]]]] = {}
     last = None
-    for example in track(spread(examples, limit) if limit else examples, "Checking", console=Console(stderr=True)):
-        case = cases.cached(cache, example)
-        if not np.abs(case.reference).max() > 1e-3:
-            continue
+    for case in heard(cache, split, limit, "Checking"):
         stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
-        outputs = {"captured music": case.wet, **restore(model, case.capture), OTHER: last}
+        outputs = {"captured music": case.wet, **restore(model, case.capture, stats), OTHER: last}
         for kind, sound in outputs.items():
             if sound is not None:
                 made = faithfulness.magnitudes(sound)
@@ -65,7 +56,7 @@ def rows(found: dict[str, list[tuple[dict, list[str]]]]) -> Shown:
         cells = []
         for name in SHOWN:
             values = np.array([figures[name] for figures, _ in checked])
-            worst, tail = (0, 5) if name in _HIGH else (100, 95)
+            worst, tail = (0, 5) if name in faithfulness.AGREEMENTS else (100, 95)
             cells.append(" / ".join(f"{np.percentile(values, q):.2f}" for q in (worst, tail, 50)))
         lines.append([kind, f"{sum(bool(failed) for _, failed in checked)} of {len(checked)}", *cells])
     return "Checks of faithfulness: worst / worst twentieth / median", ["", "fail", *SHOWN], lines

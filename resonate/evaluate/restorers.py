@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from resonate.evaluate.rivals import Case
 from resonate.evaluate.separation import Shown, markdown, spread, table
 from resonate.evaluate.table import write_text
 from resonate.models.restorer import Restorer, apply_gain
-from resonate.models.stats import bin_frequencies, measure_stats
+from resonate.models.stats import RecordingStats, bin_frequencies, measure_stats
 from resonate.models.weights import load_restorer
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,9 @@ def balance_error(output: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(difference - difference.mean()).mean())
 
 
-def restore(model: Restorer, capture: np.ndarray) -> dict[str, np.ndarray]:
-    """What the modes reveal and extend make of (2, T), by mode."""
+def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats) -> dict[str, np.ndarray]:
+    """What the modes reveal and extend make of (2, T) with these statistics, by mode."""
     x = torch.from_numpy(capture)[None]
-    stats = measure_stats(capture)
     with torch.inference_mode():
         faithful = model(x, stats, extension_strength=0.0, faithful=True)
         full = model(x, stats)
@@ -82,6 +81,16 @@ def score(output: np.ndarray, case: Case) -> dict[str, float]:
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
+def heard(cache: Path, split: str, limit: int, words: str) -> Iterator[Case]:
+    """Captures of a rendered cache with music, from mild to severe, at most `limit` (0: all) spread over the
+    severities; `words` stand before the progress. Raises UserError where there are none."""
+    examples = sorted(shards.choose(cache, split), key=lambda e: e["severity"])
+    for example in track(spread(examples, limit) if limit else examples, words, console=Console(stderr=True)):
+        case = cases.cached(cache, example)
+        if np.abs(case.reference).max() > 1e-3:
+            yield case
+
+
 def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0
             ) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Score models on the captures of a rendered cache.
@@ -89,18 +98,12 @@ def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0
     Returns:
         (system, mode) -> figures per capture; ("input", "") for the recording itself. Silent references are left out.
     """
-    examples = shards.choose(cache, split)
-    if not examples:
-        raise UserError(f"{cache} holds no captures of the split '{split}'; render some or name another folder.")
-    examples = spread(sorted(examples, key=lambda e: e["severity"]), limit) if limit else examples
     found: dict[tuple[str, str], list[dict[str, float]]] = {(INPUT, ""): []}
-    for example in track(examples, "Restoring", console=Console(stderr=True)):
-        case = cases.cached(cache, example)
-        if not np.abs(case.reference).max() > 1e-3:
-            continue
+    for case in heard(cache, split, limit, "Restoring"):
+        stats = measure_stats(case.capture)
         found[INPUT, ""].append(score(case.capture, case))
         for name, model in models.items():
-            for mode, output in restore(model, case.capture).items():
+            for mode, output in restore(model, case.capture, stats).items():
                 found.setdefault((name, mode), []).append(score(output, case))
     return found
 

@@ -57,7 +57,7 @@ def errors_of(truth: Truth) -> list[Error]:
     found = diagnose(truth.capture)
     f, m, p = found.figures, truth.measures, truth.params
     heard, around = found.heard, found.heard.scene
-    typical_db = float(scene.load().typical[0])
+    typical_db = float(scene.shipped().typical[0])
     clipped, flat = m["clip_ratio"], np.zeros_like(heard.gain_db)
     n = min(len(around.snr_db), len(truth.snr_db))
     crowd_db = truth.snr_db[:n]

@@ -9,11 +9,10 @@ from functools import cache
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from resonate.restore.diagnosis.levels import CENTRES, PER_SECOND, Levels
-from resonate.restore.diagnosis.listener import WEIGHTS
+from resonate.restore.diagnosis.listener import read_part
 
 #: Seconds of a stretch that is judged, and values that describe it.
 STRETCH = 10.0
@@ -63,8 +62,7 @@ class Finished(nn.Module):
 @cache
 def _shipped() -> Finished:
     model = Finished()
-    held = load_file(str(WEIGHTS))
-    model.load_state_dict({k.removeprefix(PREFIX): v for k, v in held.items() if k.startswith(PREFIX)})
+    model.load_state_dict(read_part(PREFIX))
     return model.eval()
 
 

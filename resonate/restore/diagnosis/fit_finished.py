@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from scipy.signal import butter, sosfilt
 from torch import nn
 
@@ -24,10 +23,9 @@ from resonate import RATE, audio
 from resonate.data import shards
 from resonate.data.music import load_song, scan_music
 from resonate.degrade import codec
-from resonate.models.weights import write_tensors
 from resonate.restore.diagnosis.finished import PREFIX, STRETCH, Finished, features
 from resonate.restore.diagnosis.levels import measure_levels
-from resonate.restore.diagnosis.listener import WEIGHTS
+from resonate.restore.diagnosis.listener import WEIGHTS, write_part
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +157,7 @@ def main() -> None:
     log.info("%d captures, %d mixes; left out: least logits of captures %s, mixes below %s",
              is_capture.sum(), (~is_capture).sum(), np.round(least, 2), np.round(shares, 3))  # fmt: skip
     model = train(x, is_capture, given.seed)
-    held = {k: v for k, v in load_file(str(WEIGHTS)).items() if not k.startswith(PREFIX)}
-    write_tensors(held | {PREFIX + k: v.contiguous() for k, v in model.state_dict().items()}, given.output)
+    write_part(model, PREFIX, given.output)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from resonate.data import shards
 from resonate.errors import UserError
-from resonate.models.weights import write_tensors
 from resonate.restore.diagnosis.fit import SNR_RANGE
 from resonate.restore.diagnosis.levels import PER_SECOND, STEP, measure_levels
-from resonate.restore.diagnosis.listener import WEIGHTS
+from resonate.restore.diagnosis.listener import WEIGHTS, write_part
 from resonate.restore.diagnosis.scene import ESTIMATES, MEMBERS, PIECE, PREFIX, STRETCH, Member, SceneNet, features
 
 log = logging.getLogger(__name__)
@@ -230,8 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     for folder in given.report:
         for name, figures in errors(model, list(examples(folder, "valid", 0, changed=False))).items():
             log.info("%s, %s: median %.2f, mean %.2f; typical value %.2f, %.2f", folder.name, name, *figures)
-    held = {k: v for k, v in load_file(str(WEIGHTS)).items() if not k.startswith(PREFIX)}
-    write_tensors(held | {PREFIX + k: v.contiguous() for k, v in model.state_dict().items()}, given.output)
+    write_part(model, PREFIX, given.output)
 
 
 if __name__ == "__main__":

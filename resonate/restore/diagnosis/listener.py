@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from resonate.models.weights import write_tensors
 from resonate.restore.diagnosis.levels import CENTRES, PER_SECOND, Levels, running_mean
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "listener.safetensors"
@@ -39,6 +40,18 @@ def features(levels: Levels) -> np.ndarray:
     crest = (levels.loudest_db - total)[:, None]
     rows = np.concatenate([band / 10, levels.flatness_db / 5 + 0.5, loudest / 10, crest / 5], axis=1)
     return np.clip(rows, -6, 6).T.astype(np.float32)
+
+
+def read_part(prefix: str, path: Path = WEIGHTS) -> dict[str, Tensor]:
+    """The tensors of the listener's file whose names begin with `prefix`, named without it."""
+    return {k.removeprefix(prefix): v for k, v in load_file(str(path)).items() if k.startswith(prefix)}
+
+
+def write_part(model: nn.Module, prefix: str, path: Path) -> None:
+    """Write the shipped listener's file with the tensors of `model`, their names behind `prefix`, in place of its own;
+    all others stay."""
+    held = {k: v for k, v in load_file(str(WEIGHTS)).items() if not k.startswith(prefix)}
+    write_tensors(held | {prefix + k: v.contiguous() for k, v in model.state_dict().items()}, path)
 
 
 class Listener(nn.Module):

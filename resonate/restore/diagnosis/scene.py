@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from resonate.errors import UserError
 from resonate.restore.diagnosis import finished
 from resonate.restore.diagnosis.levels import CENTRES, PER_SECOND, Levels
-from resonate.restore.diagnosis.listener import WEIGHTS
+from resonate.restore.diagnosis.listener import WEIGHTS, read_part
 
 #: What the names of its weights begin with in the listener's file.
 PREFIX = "scene."
@@ -140,7 +139,7 @@ class SceneNet(nn.Module):
 def load(path: Path = WEIGHTS) -> SceneNet:
     """The network in the listener's file. UserError where the file holds none of this form."""
     model = SceneNet()
-    held = {k.removeprefix(PREFIX): v for k, v in load_file(str(path)).items() if k.startswith(PREFIX)}
+    held = read_part(PREFIX, path)
     if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in model.state_dict().items()}:
         raise UserError(f"{path} holds no weights that hear crowd and room; python -m resonate.restore.diagnosis."
                         "fit_scene adds them.")  # fmt: skip
@@ -149,14 +148,15 @@ def load(path: Path = WEIGHTS) -> SceneNet:
 
 
 @cache
-def _shipped() -> SceneNet:
+def shipped() -> SceneNet:
+    """The network of the repo."""
     return load()
 
 
 def hear(levels: Levels, model: SceneNet | None = None) -> Scene:
     """Crowd over time, each row from all stretches that it lies in, and the room, in the median over stretches; always
     on the CPU."""
-    model = model or _shipped()
+    model = model or shipped()
     rows, first = len(levels), starts(len(levels))
     total, count = np.zeros(rows), np.zeros(rows)
     rooms = []
