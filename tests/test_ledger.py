@@ -200,15 +200,24 @@ def test_the_stretchwise_operator_equals_the_whole_one(n, tmp_path):
 
 def test_masks_are_bounded_and_complete():
     rng = np.random.default_rng(0)
-    power = rng.exponential(size=(4, 1025, 9)) ** 4
-    power[:, :, 3] = 0
+    magnitude = rng.exponential(size=(4, 1025, 9)) ** 2
+    magnitude[:, :, 3] = 0
     band = np.zeros(1025, np.float32)
     band[3:500] = 1
-    masks = stem_masks(ratio_masks(power, band))
+    masks = stem_masks(ratio_masks(magnitude, band))
     assert masks.min() >= 0 and masks.max() <= 1 and np.abs(masks.sum(0) - 1).max() < 1e-6
-    expected = power / np.maximum(power.sum(0), 1e-30)
+    expected = magnitude / np.maximum(magnitude.sum(0), 1e-30)
     assert np.abs(masks - expected)[:, 3:500][..., [0, 1, 2, 4]].max() < 1e-4
     assert np.ptp(masks[:, 500:], axis=1).max() == 0
+
+
+def test_masks_give_back_what_a_hedging_separator_meant():
+    """A separator in doubt puts out a share of each bin per stem, its expectation: the masks have to be these shares."""
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((1025, 9)) + 1j * rng.standard_normal((1025, 9))
+    doubt = rng.dirichlet(np.ones(4), size=(1025, 9)).transpose(2, 0, 1)
+    masks = stem_masks(ratio_masks(np.abs(doubt * mix), np.ones(1025, np.float32)))
+    assert np.abs(masks * mix - doubt * mix).max() < 1e-3
 
 
 @pytest.mark.parametrize(

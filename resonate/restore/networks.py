@@ -58,8 +58,8 @@ class Restore:
             self._network(work, gain, extension)
         for first in range(0, work.frames, operator.FRAMES):
             count = min(operator.FRAMES, work.frames - first)
-            power = operator.spectrum(work.track["separated"], first, count).abs().square().numpy()
-            mask.write_rows(first, ratio_masks(power.reshape(len(STEMS), 2, BINS, count).sum(1), work.stats.in_band))
+            parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
+            mask.write_rows(first, ratio_masks(_magnitude(parts), work.stats.in_band))
         taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
@@ -129,13 +129,13 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
 
 
 def presence(work: Work, first: int, count: int) -> np.ndarray:
-    """(1025, count) float32 in [0, 1]: the separated music's share of the power, music and crowd (Wiener's mask), in
-    frames [first, first + count); 1 outside the captured band, where nothing can be separated."""
+    """(1025, count) float32 in [0, 1]: the separated music's share of the magnitudes, music and crowd, in frames
+    [first, first + count); 1 outside the captured band, where nothing can be separated. See :func:`ratio_masks`."""
     given = operator.spectrum(work.track["separator_input"], first, count)
     stems = operator.spectrum(work.track["separated"], first, count)
     music = stems.reshape(len(STEMS), 2, BINS, count).sum(0)
-    parts = [part.abs().square().sum(0).numpy() for part in (music, given - music)]
-    share = (parts[0] + 1e-12) / (parts[0] + parts[1] + 1e-12)
+    parts = _magnitude(torch.stack([music, given - music]))
+    share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
     share[work.stats.in_band == 0] = 1.0
     return share.astype(np.float32)
 
@@ -154,22 +154,31 @@ def extension_strength(config: RestoreConfig) -> float:
     return config.strength.extension if config.mode == "extend" else 0.0
 
 
-def ratio_masks(power: np.ndarray, in_band: np.ndarray) -> np.ndarray:
+def _magnitude(parts: torch.Tensor) -> np.ndarray:
+    """(parts, 1025, frames) root of the power of both channels, from (parts, 2, 1025, frames) complex."""
+    return parts.abs().square().sum(1).sqrt().numpy()
+
+
+def ratio_masks(magnitude: np.ndarray, in_band: np.ndarray) -> np.ndarray:
     """Masks of the first three stems as whole numbers out of MASK_UNIT; the fourth has the rest.
 
+    Shares of the magnitudes, not of the powers: a separator that is trained towards the stems gives, where it is in
+    doubt, its expectation, so a stem that it believes to be a third of a bin comes out as a third of the bin's
+    magnitude. Shares of the powers would apply that doubt twice (measured: docs/restoring.md).
+
     Args:
-        power: (4, 1025, frames) power of the separated stems.
+        magnitude: (4, 1025, frames) magnitudes of the separated stems.
         in_band: (1025,) 1 inside the captured band. Outside it, where nothing can be separated, each frame takes the
             stems' shares of the captured octave next to it.
 
     Returns:
         (frames, 3, 1025) uint16. Rounded down, so the fourth is never negative.
     """
-    share = (power + 1e-12) / (power + 1e-12).sum(0)
+    share = (magnitude + 1e-6) / (magnitude + 1e-6).sum(0)
     inside = np.flatnonzero(in_band)
     low, high = int(inside[0]), int(inside[-1])
-    top = power[:, high // 2 : high + 1].sum(1, keepdims=True) + 1e-12
-    bottom = power[:, low : 2 * max(low, 1) + 1].sum(1, keepdims=True) + 1e-12
+    top = magnitude[:, high // 2 : high + 1].sum(1, keepdims=True) + 1e-6
+    bottom = magnitude[:, low : 2 * max(low, 1) + 1].sum(1, keepdims=True) + 1e-6
     share[:, high + 1 :] = top / top.sum(0)
     share[:, :low] = bottom / bottom.sum(0)
     return np.floor(share[:-1] * MASK_UNIT).astype(np.uint16).transpose(2, 0, 1)
