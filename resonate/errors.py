@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
 from operator import attrgetter
-from typing import Any
+from typing import Any, ParamSpec
+
+Given = ParamSpec("Given")
 
 
 class UserError(Exception):
     """One sentence that says what is wrong and what to do about it; commands print it and exit non-zero."""
+
+
+def command(main: Callable[Given, int | None]) -> Callable[Given, int]:
+    """`main` of a command line: a UserError goes to standard error, and the exit status is 2."""
+
+    @wraps(main)
+    def told(*args: Given.args, **kwargs: Given.kwargs) -> int:
+        try:
+            return main(*args, **kwargs) or 0
+        except UserError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+
+    return told
 
 
 def check_bounds(config: Any, bounds: Mapping[str, tuple[float, float]]) -> None:

@@ -212,7 +212,7 @@ def test_masks_are_bounded_and_complete():
 
 
 def test_masks_give_back_what_a_hedging_separator_meant():
-    """A separator in doubt puts out a share of each bin per stem, its expectation: the masks have to be these shares."""
+    """A separator in doubt puts out a share of each bin per stem, its expectation: the masks are these shares."""
     rng = np.random.default_rng(0)
     mix = rng.standard_normal((1025, 9)) + 1j * rng.standard_normal((1025, 9))
     doubt = rng.dirichlet(np.ones(4), size=(1025, 9)).transpose(2, 0, 1)

@@ -16,7 +16,7 @@ from scipy.signal import butter, sosfilt
 from resonate import RATE
 from resonate.data import shards
 from resonate.errors import UserError
-from resonate.restore.diagnosis import fit_scene, scene
+from resonate.restore.diagnosis import fit, fit_finished, fit_scene, scene
 from resonate.restore.diagnosis.levels import Levels, measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS
 from resonate.restore.diagnosis.room import estimate_room
@@ -189,3 +189,13 @@ def test_the_command_adds_its_part_and_keeps_the_rest(cache, tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["new.safetensors"]
     kept = load_file(str(tmp_path / "new.safetensors"))
     assert all(torch.equal(kept[name], after[name]) for name in after)
+
+
+@pytest.mark.parametrize("trainer", [fit, fit_finished, fit_scene])
+def test_a_missing_folder_is_told_in_one_sentence(trainer, tmp_path, capsys):
+    words = ["--output", str(tmp_path / "new.safetensors")]
+    words += ["--music", str(tmp_path / "none")] if trainer is not fit_scene else []
+    words += ["--cache", str(tmp_path / "none")] if trainer is not fit else []
+    assert trainer.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and str(tmp_path / "none") in said and not list(tmp_path.iterdir())

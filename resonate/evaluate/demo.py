@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from resonate import __version__
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import cases, table
 from resonate.evaluate.verdict import Score, score
 
@@ -29,8 +29,8 @@ def compare(output: Path, folder: Path = cases.BUNDLED) -> dict[str, Score]:
     """
     result = output / "demo"
     if not (result / RESULTS[MASTER]).is_file():
-        command = f"python infer.py {folder / 'demo.m4a'} -o {output}"
-        raise UserError(f"There is no {result / RESULTS[MASTER]}; run: {command}")
+        words = f"python infer.py {folder / 'demo.m4a'} -o {output}"
+        raise UserError(f"There is no {result / RESULTS[MASTER]}; run: {words}")
     case = cases.bundled(folder)
     scores = {"input": score(case.capture, case.reference, gaps=case.gaps)}
     for name, file in RESULTS.items():
@@ -39,20 +39,17 @@ def compare(output: Path, folder: Path = cases.BUNDLED) -> dict[str, Score]:
     return scores
 
 
+@command
 def main(arguments: list[str] | None = None, console: Console | None = None) -> int:
     """Print the table and where the files are, write `<output>/demo/scores.json`; 0, or 2 for a UserError."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.demo", description=__doc__)
     parser.add_argument("output", type=Path, help="the folder that infer.py wrote to")
     output = parser.parse_args(arguments).output
     console = console or Console()
-    try:
-        scores = compare(output)
-        result = output / "demo"
-        values = {name: s.values for name, s in scores.items()}
-        table.write_json(result / "scores.json", {"resonate": __version__, "recording": "demo", "scores": values})
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    scores = compare(output)
+    result = output / "demo"
+    values = {name: s.values for name, s in scores.items()}
+    table.write_json(result / "scores.json", {"resonate": __version__, "recording": "demo", "scores": values})
     caption = (
         "dB against the clean mix of the same 1 song (a simulated capture); in brackets the change.\n"
         "f_sdr: likeness. lsd: distance of the spectra, all / bass / treble. gap_db: noise where there is no music."

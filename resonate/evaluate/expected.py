@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import table
 from resonate.restore.expected import AXES, EXPECTED, MEASURES, class_of
 
@@ -77,6 +77,7 @@ def summarise(result: Mapping[str, Any], captures: Mapping[str, Mapping[str, Any
     return {"command": result["command"], "weights": weights, "classes": classes}
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Write; 0, or 2 for a UserError."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.expected", description=__doc__,
@@ -86,14 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=EXPECTED)
     options = parser.parse_args(arguments)
     try:
-        try:
-            result = json.loads(options.results.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{options.results} holds no results of python -m resonate.evaluate.") from error
-        table.write_text(options.output, json.dumps(summarise(result, truths(options.cache)), indent=1) + "\n")
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+        result = json.loads(options.results.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{options.results} holds no results of python -m resonate.evaluate.") from error
+    table.write_text(options.output, json.dumps(summarise(result, truths(options.cache)), indent=1) + "\n")
     return 0
 
 

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from resonate import faithfulness
-from resonate.errors import UserError
+from resonate.errors import command
 from resonate.evaluate.restorers import heard, restore
 from resonate.evaluate.separation import Shown, markdown, table
 from resonate.evaluate.table import write_text
@@ -62,6 +62,7 @@ def rows(found: dict[str, list[tuple[dict, list[str]]]]) -> Shown:
     return "Checks of faithfulness: worst / worst twentieth / median", ["", "fail", *SHOWN], lines
 
 
+@command
 def main(words: list[str] | None = None) -> int:
     """The command line. Exit status 0, or 2 with one line on standard error for what the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.limits", description=__doc__)
@@ -72,13 +73,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="write the table there")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    try:
-        shown = rows(measure(load_restorer(given.weights), given.cache, given.split, given.limit))
-        if given.markdown:
-            write_text(given.markdown, markdown(shown))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    shown = rows(measure(load_restorer(given.weights), given.cache, given.split, given.limit))
+    if given.markdown:
+        write_text(given.markdown, markdown(shown))
     Console().print(table(shown))
     return 0
 

@@ -29,7 +29,7 @@ import numpy as np
 from rich.console import Console
 
 from resonate import RATE, audio
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import answers, table
 from resonate.evaluate.answers import FORMAT
 from resonate.evaluate.listening_material import (
@@ -162,6 +162,7 @@ def _page(title: str, data: Mapping[str, Any]) -> str:
     return re.sub("@(TITLE|STYLE|DATA)@", lambda m: parts[m[1]], embed.asset("listening.html"))
 
 
+@command
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Build a test or print results; 0, or 2 for a UserError."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.listening", description=__doc__,
@@ -186,20 +187,16 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a file or pipe has no width to keep to
-    try:
-        if given.command == "results":
-            answers.show(given.files, console)
-        else:
-            if given.seed < 0:
-                raise UserError(f"seed={given.seed} is negative; take 0 or more.")
-            systems = [name.strip() for name in given.systems.split(",") if name.strip()]
-            path = build(given.sources, given.out, given.reference, seed=given.seed, trials=given.trials,
-                         excerpts=given.excerpts, seconds=given.seconds, systems=systems,
-                         recordings=given.recordings)  # fmt: skip
-            console.print(f"  {path}: open it in a browser", highlight=False, markup=False, soft_wrap=True)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    if given.command == "results":
+        answers.show(given.files, console)
+    else:
+        if given.seed < 0:
+            raise UserError(f"seed={given.seed} is negative; take 0 or more.")
+        systems = [name.strip() for name in given.systems.split(",") if name.strip()]
+        path = build(given.sources, given.out, given.reference, seed=given.seed, trials=given.trials,
+                     excerpts=given.excerpts, seconds=given.seconds, systems=systems,
+                     recordings=given.recordings)  # fmt: skip
+        console.print(f"  {path}: open it in a browser", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from resonate import RATE, STEMS
-from resonate.errors import UserError
+from resonate.errors import command
 from resonate.evaluate import separation
 from resonate.evaluate.bootstrap import interval
 from resonate.evaluate.table import write_json, write_text
@@ -128,6 +128,7 @@ def _words(mean: float, low: float, high: float) -> str:
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else f"{mean:+.2f}"
 
 
+@command
 def main(words: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.multipass", description=__doc__)
@@ -138,15 +139,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     given = parser.parse_args(words)
-    try:
-        found = measure(load_separator(find_weights(given.weights)), given.cache, given.split, given.limit)
-        if given.markdown:
-            write_text(given.markdown, separation.markdown(rows(found)))
-        if given.json:
-            write_json(given.json, {"winner": found.winner(), **asdict(found)})
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    found = measure(load_separator(find_weights(given.weights)), given.cache, given.split, given.limit)
+    if given.markdown:
+        write_text(given.markdown, separation.markdown(rows(found)))
+    if given.json:
+        write_json(given.json, {"winner": found.winner(), **asdict(found)})
     Console().print(separation.table(rows(found)))
     return 0
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import catalogue, success, table, worst
 from resonate.evaluate.catalogue import CHANGES, MEASURES
 
@@ -147,6 +147,7 @@ def pages(root: Path, results: Mapping[str, Result]) -> dict[Path, str]:
     return made
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; 0, 1 where a check fails, 2 for a UserError."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.publish", description=__doc__,
@@ -155,14 +156,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
     options = parser.parse_args(arguments)
-    try:
-        made = pages(options.root, load(options.results))
-        differ = [path for path, text in made.items() if path.read_text("utf-8") != text]
-        for path in () if options.check else differ:
-            table.write_text(path, made[path])
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    made = pages(options.root, load(options.results))
+    differ = [path for path, text in made.items() if path.read_text("utf-8") != text]
+    for path in () if options.check else differ:
+        table.write_text(path, made[path])
     for path in differ:
         sys.stdout.write(f"{'differs' if options.check else 'written'}: {path}\n")
     return 1 if options.check and differ else 0

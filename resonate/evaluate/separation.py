@@ -24,7 +24,7 @@ from torch import Tensor
 
 from resonate import STEMS
 from resonate.data import shards
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import measures, stems
 from resonate.evaluate.stem_aims import INPUT, Aim, aims
 from resonate.evaluate.table import write_json, write_text
@@ -197,6 +197,7 @@ def markdown(shown: Shown) -> str:
     return f"{title}\n\n" + "\n".join(written) + "\n"
 
 
+@command
 def main(words: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m resonate.evaluate.separation", description=__doc__)
@@ -215,23 +216,19 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     if given.threads:
         torch.set_num_threads(given.threads)
-    try:
-        models = {_short(name, given.weights): load_separator(find_weights(name)) for name in given.weights}
-        if given.aims and (len(models) != 2 or given.clean or given.target == "dry"):
-            raise UserError("--aims takes two weights, before and after, and neither --clean nor --target dry.")
-        found = compare(models, given.cache, given.split, given.limit, given.clean, given.target)
-        shown, figures = [rows(place, found[place]) for place in (*BINS, "all") if place in found], {**found}
-        if given.aims:
-            clean = compare(models, given.cache, given.split, given.limit, clean=True)
-            shown += [rows("clean", clean["all"]), aim_rows(aims(found, clean, *models))]
-            figures["clean"] = clean["all"]
-        if given.json:
-            write_json(given.json, figures)
-        if given.markdown:
-            write_text(given.markdown, "\n".join(map(markdown, shown)))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    models = {_short(name, given.weights): load_separator(find_weights(name)) for name in given.weights}
+    if given.aims and (len(models) != 2 or given.clean or given.target == "dry"):
+        raise UserError("--aims takes two weights, before and after, and neither --clean nor --target dry.")
+    found = compare(models, given.cache, given.split, given.limit, given.clean, given.target)
+    shown, figures = [rows(place, found[place]) for place in (*BINS, "all") if place in found], {**found}
+    if given.aims:
+        clean = compare(models, given.cache, given.split, given.limit, clean=True)
+        shown += [rows("clean", clean["all"]), aim_rows(aims(found, clean, *models))]
+        figures["clean"] = clean["all"]
+    if given.json:
+        write_json(given.json, figures)
+    if given.markdown:
+        write_text(given.markdown, "\n".join(map(markdown, shown)))
     console = Console()
     for one in shown:
         console.print(table(one))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from resonate import RATE
 from resonate.degrade import agc
+from resonate.errors import command
 from resonate.models.weights import write_tensors
 from resonate.restore.diagnosis.levels import STEP, Levels, measure_levels, running_mean
 from resonate.restore.diagnosis.listener import HORIZON, WEIGHTS, Listener, features
@@ -134,7 +136,8 @@ def finished_mix(x: np.ndarray, curves: int, rng: np.random.Generator) -> Exampl
     return Example(levels, curve, np.full(len(levels), SNR_RANGE[1], np.float32), 0.15, 25.0, captured=False)
 
 
-def main() -> None:
+@command
+def main(words: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--music", type=Path, required=True, help="folder of songs; those of split train are used")
@@ -144,7 +147,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--output", type=Path, default=WEIGHTS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = Source.load(arguments.music, arguments.bank, "train")
     examples = make_examples(source, arguments.captures, arguments.seconds, arguments.seed)
@@ -156,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

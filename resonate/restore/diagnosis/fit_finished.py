@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from resonate import RATE, audio
 from resonate.data import shards
 from resonate.data.music import load_song, scan_music
 from resonate.degrade import codec
+from resonate.errors import command
 from resonate.restore.diagnosis.finished import PREFIX, STRETCH, Finished, features
 from resonate.restore.diagnosis.levels import measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS, write_part
@@ -133,14 +135,15 @@ def left_out(x: np.ndarray, is_capture: np.ndarray, seed: int = 0) -> np.ndarray
     return out
 
 
-def main() -> None:
+@command
+def main(words: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, nargs="+", required=True, help="rendered folders")
     parser.add_argument("--music", type=Path, nargs="+", required=True, help="folders of songs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="file of the listener, whose other weights stay")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     examples: list[tuple[np.ndarray, bool]] = []
     for k, folder in enumerate(given.cache):
@@ -161,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from resonate.data import shards
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.restore.diagnosis.fit import SNR_RANGE
 from resonate.restore.diagnosis.levels import PER_SECOND, STEP, measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS, write_part
@@ -210,7 +211,8 @@ def errors(model: SceneNet, given: Sequence[Example]) -> dict[str, tuple[float, 
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command
+def main(words: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, nargs="+", required=True, help="rendered folders")
@@ -219,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="file of the listener, whose other weights stay")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     learned: list[Example] = []
     for k, folder in enumerate(given.cache):
@@ -232,4 +234,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
