@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from safetensors.torch import save_file
 
-from resonate import STEMS
+from resonate import RATE, STEMS
 from resonate.data import shards
 from resonate.errors import UserError
 from resonate.evaluate import multipass, separation
@@ -477,3 +477,13 @@ def test_header_of_a_package_is_that_of_weights(tmp_path):
     assert read_header(tmp_path / "x.th", "separator")["settings"]["channels"] == 4
     with pytest.raises(UserError):
         read_header(tmp_path / "x.th", "restorer")
+
+
+def test_masks_share_out_the_recording_as_the_stems_say():
+    x = np.random.default_rng(0).standard_normal((2, RATE)).astype(np.float32) * 0.1
+    stems = np.array([0.1, 0.2, 0.3, 0.4], np.float32)[:, None, None] * x
+    shared = separation.shared(stems, x)
+    assert np.abs(shared - stems).max() < 1e-4  # 16 bit masks
+    power = separation.shared(stems, x, exponent=2.0)
+    assert np.abs(power - np.array([1, 4, 9, 16], np.float32)[:, None, None] / 30 * x).max() < 1e-4
+    assert np.abs(power.sum(0) - x).max() < 1e-5

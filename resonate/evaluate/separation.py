@@ -29,9 +29,12 @@ from resonate.evaluate import measures, stems
 from resonate.evaluate.stem_aims import INPUT, Aim, aims
 from resonate.evaluate.table import write_json, write_text
 from resonate.models.demucs_files import find_weights
+from resonate.models.restorer import apply_gain, stft
 from resonate.models.separator import apply_separator, segment_samples
+from resonate.models.stats import measure_stats
 from resonate.models.weights import load_separator
 from resonate.restore import grid
+from resonate.restore.networks import magnitude, ratio_masks, stem_masks
 
 #: Upper ends of the severities that count as each of the named ones (`configs/degrade` names their middles).
 BINS = {"near": 0.3, "mid": 0.575, "far": 0.825, "brutal": 1.0}
@@ -68,6 +71,20 @@ def separate(model: HTDemucs, x: Tensor, stride: float = STRIDE, offset: float =
             y = apply_separator(model, piece[None])[0].float().cpu().numpy()
         pieces.append(fader.push(y, last=start == places[-1]))
     return np.concatenate(pieces, -1)[..., before:before + length]
+
+
+def shared(estimates: np.ndarray, x: np.ndarray, exponent: float = 1.0) -> np.ndarray:
+    """The recording under the stems' masks as restoring makes them: (4, 2, T), whose sum is the recording.
+
+    Args:
+        estimates: (4 or more, 2, T); sources beyond the stems do not count.
+        x: (2, T), the recording, 44.1 kHz.
+        exponent: of the magnitudes that are compared; restoring takes 1, and 2 makes shares of the powers.
+    """
+    parts = stft(torch.from_numpy(np.ascontiguousarray(estimates[: len(STEMS)], np.float32)))
+    masks = stem_masks(ratio_masks(magnitude(parts) ** exponent, measure_stats(x).in_band))
+    whole = torch.from_numpy(np.ascontiguousarray(x, np.float32))[None].expand(len(STEMS), -1, -1)
+    return apply_gain(whole, torch.from_numpy(masks)).numpy()
 
 
 def score(estimates: np.ndarray, wet: np.ndarray, present: np.ndarray, capture: np.ndarray | None = None
@@ -121,7 +138,7 @@ def read(cache: Path, example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0, clean: bool = False,
-            target: str = "wet") -> dict[str, dict[str, dict[str, list[float]]]]:
+            target: str = "wet", exponents: Sequence[float] = ()) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Score models on the captures of a rendered cache.
 
     Args:
@@ -131,6 +148,7 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
         limit: at most so many, spread evenly over them; 0 for all.
         clean: give the models the sum of the clean stems in place of the capture, and score against these.
         target: ``wet``, the captured stems, or ``dry``, the clean ones.
+        exponents: each model as masks on the recording besides, see :func:`shared`.
 
     Returns:
         severity ("all" for all of them), system ("input" for the recording itself), measure, values.
@@ -142,6 +160,8 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
         reference = dry if clean or target == "dry" else wet
         outputs = {INPUT: as_input(heard), **{name: separate(model, torch.from_numpy(heard))
                                               for name, model in models.items()}}
+        outputs |= {f"{name}, masks^{e:g}": shared(outputs[name], heard, e)
+                    for name in models for e in exponents}
         around = None if clean or target == "dry" else capture
         for system, estimates in outputs.items():
             values = score(estimates, reference, np.array(example["present"]), around)
@@ -207,6 +227,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
     parser.add_argument("--clean", action="store_true", help="separate the sum of the clean stems")
     parser.add_argument("--target", choices=("wet", "dry"), default="wet", help="references: captured or clean stems")
+    parser.add_argument("--masks", type=float, nargs="+", default=[], metavar="EXPONENT",
+                        help="also the recording shared out by the stems' magnitudes to this power; restoring takes 1")
     parser.add_argument("--aims", action="store_true",
                         help="two weights, before and after training on captures: also on the clean stems' sum, and "
                         "whether what is asked is met")
@@ -219,7 +241,7 @@ def main(words: list[str] | None = None) -> int:
     models = {_short(name, given.weights): load_separator(find_weights(name)) for name in given.weights}
     if given.aims and (len(models) != 2 or given.clean or given.target == "dry"):
         raise UserError("--aims takes two weights, before and after, and neither --clean nor --target dry.")
-    found = compare(models, given.cache, given.split, given.limit, given.clean, given.target)
+    found = compare(models, given.cache, given.split, given.limit, given.clean, given.target, given.masks)
     shown, figures = [rows(place, found[place]) for place in (*BINS, "all") if place in found], {**found}
     if given.aims:
         clean = compare(models, given.cache, given.split, given.limit, clean=True)

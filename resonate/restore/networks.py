@@ -59,7 +59,7 @@ class Restore:
         for first in range(0, work.frames, operator.FRAMES):
             count = min(operator.FRAMES, work.frames - first)
             parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
-            mask.write_rows(first, ratio_masks(_magnitude(parts), work.stats.in_band))
+            mask.write_rows(first, ratio_masks(magnitude(parts), work.stats.in_band))
         taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
@@ -134,7 +134,7 @@ def presence(work: Work, first: int, count: int) -> np.ndarray:
     given = operator.spectrum(work.track["separator_input"], first, count)
     stems = operator.spectrum(work.track["separated"], first, count)
     music = stems.reshape(len(STEMS), 2, BINS, count).sum(0)
-    parts = _magnitude(torch.stack([music, given - music]))
+    parts = magnitude(torch.stack([music, given - music]))
     share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
     share[work.stats.in_band == 0] = 1.0
     return share.astype(np.float32)
@@ -154,12 +154,12 @@ def extension_strength(config: RestoreConfig) -> float:
     return config.strength.extension if config.mode == "extend" else 0.0
 
 
-def _magnitude(parts: torch.Tensor) -> np.ndarray:
+def magnitude(parts: torch.Tensor) -> np.ndarray:
     """(parts, 1025, frames) root of the power of both channels, from (parts, 2, 1025, frames) complex."""
     return parts.abs().square().sum(1).sqrt().numpy()
 
 
-def ratio_masks(magnitude: np.ndarray, in_band: np.ndarray) -> np.ndarray:
+def ratio_masks(magnitudes: np.ndarray, in_band: np.ndarray) -> np.ndarray:
     """Masks of the first three stems as whole numbers out of MASK_UNIT; the fourth has the rest.
 
     Shares of the magnitudes, not of the powers: a separator that is trained towards the stems gives, where it is in
@@ -167,18 +167,18 @@ def ratio_masks(magnitude: np.ndarray, in_band: np.ndarray) -> np.ndarray:
     magnitude. Shares of the powers would apply that doubt twice (measured: docs/restoring.md).
 
     Args:
-        magnitude: (4, 1025, frames) magnitudes of the separated stems.
+        magnitudes: (4, 1025, frames), of the separated stems.
         in_band: (1025,) 1 inside the captured band. Outside it, where nothing can be separated, each frame takes the
             stems' shares of the captured octave next to it.
 
     Returns:
         (frames, 3, 1025) uint16. Rounded down, so the fourth is never negative.
     """
-    share = (magnitude + 1e-6) / (magnitude + 1e-6).sum(0)
+    share = (magnitudes + 1e-6) / (magnitudes + 1e-6).sum(0)
     inside = np.flatnonzero(in_band)
     low, high = int(inside[0]), int(inside[-1])
-    top = magnitude[:, high // 2 : high + 1].sum(1, keepdims=True) + 1e-6
-    bottom = magnitude[:, low : 2 * max(low, 1) + 1].sum(1, keepdims=True) + 1e-6
+    top = magnitudes[:, high // 2 : high + 1].sum(1, keepdims=True) + 1e-6
+    bottom = magnitudes[:, low : 2 * max(low, 1) + 1].sum(1, keepdims=True) + 1e-6
     share[:, high + 1 :] = top / top.sum(0)
     share[:, :low] = bottom / bottom.sum(0)
     return np.floor(share[:-1] * MASK_UNIT).astype(np.uint16).transpose(2, 0, 1)
