@@ -136,6 +136,14 @@ def test_presence_is_a_mask_that_finds_the_music(work):
     assert np.median(mask[5:60]) > 0.9 and np.median(mask[300:]) < 0.01
 
 
+def test_presence_is_the_share_that_a_hedging_separator_means(work):
+    given = work.track["separator_input"].read(0, N)
+    stems = np.stack([given / 12] * 4)
+    work.new_track("separated", 8).fill([(0, stems.reshape(8, N))])
+    inside = work.stats.in_band > 0
+    assert presence(work, 0, 200)[inside] == pytest.approx(1 / 3, abs=1e-2)
+
+
 def test_a_track_made_from_stems_keeps_the_ledger_and_its_proof(tmp_path, monkeypatch):
     """In mode reveal, where the masks against the crowd are part of the operators."""
     monkeypatch.setattr("resonate.restore.separation.apply_separator", splitting(3000.0, True))

@@ -1,7 +1,8 @@
 """Separators on whole captures: ``python -m resonate.evaluate.separation A.safetensors B.safetensors --cache FOLDER``.
 
 Per stem and severity: the capture itself as the estimate of every stem, then each model, with how many captures a
-figure comes from. The references are the stems as captured; with ``--clean`` the models get the sum of the clean stems.
+figure comes from. The references are the stems as captured; with ``--clean`` the models get the sum of the clean stems,
+with ``--masks`` the recording is also shared out among the stems, as restoring does it: their sum stays what it was.
 """
 
 from __future__ import annotations
@@ -241,6 +242,8 @@ def main(words: list[str] | None = None) -> int:
     models = {_short(name, given.weights): load_separator(find_weights(name)) for name in given.weights}
     if given.aims and (len(models) != 2 or given.clean or given.target == "dry"):
         raise UserError("--aims takes two weights, before and after, and neither --clean nor --target dry.")
+    if not all(0 < exponent < 100 for exponent in given.masks):
+        raise UserError("--masks takes exponents above 0 and below 100; restoring takes 1.")
     found = compare(models, given.cache, given.split, given.limit, given.clean, given.target, given.masks)
     shown, figures = [rows(place, found[place]) for place in (*BINS, "all") if place in found], {**found}
     if given.aims:

@@ -42,8 +42,8 @@ class RestorerConfig:
         eq_range_db: bound of the corrective EQ's correction either way.
         faithful_share: share of the faithful gain, in dB, that strength 1 applies. Training pays for crowd that stays;
             how much of that keeps the waveform most alike is measured afterwards (`resonate.training.calibrate`).
-        full_share: the same of the full gain, without its corrective EQ and within the bounds; mostly above 1, since
-            training hedges against taking music away, and measured likewise, by spectra.
+        full_share: the same of the full gain, without its corrective EQ and within the bounds; may lie above 1, since
+            training hedges against taking music away. Measured likewise, by spectra.
     """
 
     network: str = "bands"

@@ -137,7 +137,7 @@ def presence(work: Work, first: int, count: int) -> np.ndarray:
     parts = magnitude(torch.stack([music, given - music]))
     share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
     share[work.stats.in_band == 0] = 1.0
-    return share.astype(np.float32)
+    return share
 
 
 def _music(work: Work) -> Track:
@@ -164,7 +164,7 @@ def ratio_masks(magnitudes: np.ndarray, in_band: np.ndarray) -> np.ndarray:
 
     Shares of the magnitudes, not of the powers: a separator that is trained towards the stems gives, where it is in
     doubt, its expectation, so a stem that it believes to be a third of a bin comes out as a third of the bin's
-    magnitude. Shares of the powers would apply that doubt twice (measured: docs/restoring.md).
+    magnitude. Shares of the powers would apply that doubt twice (measured: docs/training.md, "Choosing the separator").
 
     Args:
         magnitudes: (4, 1025, frames), of the separated stems.

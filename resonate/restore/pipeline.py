@@ -28,8 +28,8 @@ from resonate.usage import peak_mb
 
 log = logging.getLogger(__name__)
 
-#: Goes up when the report's fields or the result's files change.
-FORMAT = 2
+#: Goes up when the report's fields, the result's files or what a stage makes of the same settings change.
+FORMAT = 3
 
 _PACKAGES = ("torch", "demucs", "av", "numpy", "scipy", "soxr")
 

@@ -4,9 +4,9 @@
 
 writes the weights again with two shares (in dB). `faithful_share` is the least share of the faithful gain whose mean
 f_sdr lies within 0.1 dB of the greatest: where it hardly matters on average, less of it does less harm at the worst.
-`full_share` is the least share of the full gain whose mean lsd lies within 0.05 dB of the least, among those that lower
-f_sdr by no more than 0.05 dB. Training cannot know either: there one gain pays for crowd that stays, too, and the other
-hedges between what may be music and what may not.
+`full_share` is the least share of the full gain whose mean lsd lies within 0.05 dB of the least, among those whose mean
+f_sdr is no more than 0.05 dB below that of the whole gain (share 1). Training cannot know either: there one gain pays
+for crowd that stays, too, and the other hedges between what may be music and what may not.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 #: dB of mean f_sdr that are given for less harm.
 GIVEN_DB = 0.1
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-#: Of the full gain, and dB of mean lsd and f_sdr within which two of them are alike.
+#: Shares of the full gain.
 FULL_SHARES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+#: dB of mean lsd or f_sdr within which two of them are alike.
 ALIKE_DB = 0.05
 
 #: A capture and its dry reference, (2, T) each at 44.1 kHz, aligned.
