@@ -1,6 +1,6 @@
 """Training throughput of this repo's step and of demucs's own solver, on the same model, batch and machine in one run.
 
-    python benchmarks/training.py [--threads 1] [--steps 3] [--options depth=5 channels=16]
+    python benchmarks/training.py [--threads 1] [--steps 3] [--options depth=4 channels=16]
     python benchmarks/training.py --released          # the released size: from demucs's own file and back, time, memory
 
 Demucs's solver needs its extra (``pip install demucs[train]``); without it its row is left out and the table says so.
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE",
-                        help="settings of the small model to change, such as depth=5")
+                        help="settings of the small model to change, such as depth=4")
     parser.add_argument("--released", action="store_true", help="the released size instead of the repo's small one")
     given = parser.parse_args()
     if given.threads:

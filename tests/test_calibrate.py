@@ -1,4 +1,4 @@
-"""The shares of the gains are those that bring the music nearest."""
+"""The share of the faithful gain is the one that keeps the waveform most alike."""
 
 import logging
 from dataclasses import replace
@@ -11,23 +11,22 @@ from test_models import TINY
 
 from data_recipes import render
 from resonate import RATE
-from resonate.models.restorer import Restorer, RestorerConfig, RestorerOutput, stft
+from resonate.models.restorer import Restorer, RestorerOutput, stft
 from resonate.models.stats import measure_stats
 from resonate.models.weights import load_restorer, read_header, save_weights
 from resonate.training import calibrate
 
 
 class TooMuch:
-    """In place of a restorer: the best mask for known parts, to the power of `much`, as either gain."""
+    """In place of a restorer: the best mask for known parts, to the power of `much`."""
 
     def __init__(self, music: np.ndarray, noise: np.ndarray, much: float) -> None:
-        self.config = RestorerConfig()
         m, n = (stft(torch.from_numpy(x)[None]).mean(1).abs().square() for x in (music, noise))
         self.gain = (m / (m + n + 1e-9)).clamp(min=1e-3) ** much
 
-    def __call__(self, x, stats, extension_strength=1.0, faithful=False):
-        assert faithful == (extension_strength == 0)
-        return RestorerOutput(self.gain if faithful else self.gain**self.config.full_share, torch.zeros_like(x))
+    def __call__(self, x, stats, extension_strength, faithful):
+        assert faithful and extension_strength == 0
+        return RestorerOutput(self.gain, torch.zeros_like(x))
 
 
 @pytest.mark.parametrize("much", [1.0, 10.0])
@@ -37,22 +36,11 @@ def test_a_gain_that_does_too_much_gets_a_smaller_share(much):
     music = np.stack([sum(np.sin(2 * np.pi * f * t) for f in (220, 440, 1100)) * (np.sin(9 * t) > 0)] * 2)
     music, noise = (0.1 * x.astype(np.float32) for x in (music, rng.standard_normal(music.shape)))
     pairs = [(music + noise, music), (noise, 0 * noise)]
-    model = TooMuch(music, noise, much)
-    rises, gains = calibrate.gains_by_share(model, pairs)
+    rises = calibrate.gains_by_share(TooMuch(music, noise, much), pairs)
     assert rises.shape == (1, len(calibrate.SHARES)), "a silent reference says nothing"
     best = calibrate.SHARES[int(rises[0].argmax())]
     assert rises.max() > 3
     assert best == 1.0 if much == 1.0 else best < 0.8
-    assert gains.shape == (1, len(calibrate.FULL_SHARES), 2) and model.config.full_share == 1.0
-    of_full = calibrate.FULL_SHARES[calibrate.choose_full(gains)]
-    assert of_full > 1.0 if much == 1.0 else of_full < 1.0
-
-
-def test_the_full_share_is_the_least_with_the_best_spectrum_that_costs_no_likeness():
-    lsd = np.array([1.0, 1.5, 2.0, 2.3, 2.48, 2.5, 2.6, 3.0])
-    for f_sdr, wanted in ((np.zeros(8), 1.5), (np.array([0, 0, 0, 0, -0.02, 0, -0.2, -0.5]), 1.2)):
-        gains = np.stack([f_sdr, lsd], -1)[None]
-        assert calibrate.FULL_SHARES[calibrate.choose_full(gains)] == wanted
 
 
 def test_the_share_acts_on_the_faithful_gain_alone():
@@ -66,24 +54,6 @@ def test_the_share_acts_on_the_faithful_gain_alone():
     assert torch.equal(whole(x, stats).gain, half(x, stats).gain)
 
 
-def test_the_full_share_leaves_the_equaliser_and_the_bounds_alone():
-    torch.manual_seed(0)
-    whole, more = Restorer(TINY), Restorer(replace(TINY, full_share=2.0))
-    for p in whole.parameters():
-        torch.nn.init.normal_(p, std=0.3)  # so that gains are large
-    more.load_state_dict(whole.state_dict())
-    x = 0.1 * torch.randn(1, 2, RATE)
-    stats = measure_stats(x[0])
-    ltas, in_band = (torch.from_numpy(v)[None] for v in (stats.ltas_db, stats.in_band))
-    eq = whole.equaliser(ltas, in_band)[..., None]
-    one, two = (20 * torch.log10(m(x, stats).gain) - eq for m in (whole, more))
-    inside = stats.in_band > 0
-    assert one[:, inside].abs().max() > 1
-    wanted = (2 * one).clamp(TINY.min_gain_db, TINY.max_gain_db)
-    assert (two - wanted)[:, inside].abs().max() < 1e-2
-    assert torch.equal(whole(x, stats, faithful=True).gain, more(x, stats, faithful=True).gain)
-
-
 def test_calibrated_weights_say_their_share_and_what_it_was_measured_on(tmp_path, caplog):
     make_music(tmp_path / "music")
     render.render(make(tmp_path / "music", tmp_path / "out", "shards.train=0", "shards.valid=1", "per_shard=2"))
@@ -93,10 +63,8 @@ def test_calibrated_weights_say_their_share_and_what_it_was_measured_on(tmp_path
     assert calibrate.main([str(weights), "--cache", str(tmp_path / "out"), "--output", str(target)]) == 0
     header = read_header(target, "restorer")
     share = load_restorer(target).config.faithful_share
-    full = load_restorer(target).config.full_share
-    assert full in calibrate.FULL_SHARES and header["record"]["full_share"]["captures"] == 2
     assert share in calibrate.SHARES and header["record"]["faithful_share"]["captures"] == 2
-    assert f"faithful_share={share:.1f} and full_share={full:.1f} over 2 captures" in caplog.text
+    assert f"faithful_share={share:.1f} over 2 captures" in caplog.text
 
 
 def test_without_captures_it_says_so(tmp_path, caplog):

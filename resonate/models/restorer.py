@@ -42,8 +42,6 @@ class RestorerConfig:
         eq_range_db: bound of the corrective EQ's correction either way.
         faithful_share: share of the faithful gain, in dB, that strength 1 applies. Training pays for crowd that stays;
             how much of that keeps the waveform most alike is measured afterwards (`resonate.training.calibrate`).
-        full_share: the same of the full gain, without its corrective EQ and within the bounds; may lie above 1, since
-            training hedges against taking music away. Measured likewise, by spectra.
     """
 
     network: str = "bands"
@@ -56,7 +54,6 @@ class RestorerConfig:
     max_gain_db: float = 12.0
     eq_range_db: float = 30.0
     faithful_share: float = 1.0
-    full_share: float = 1.0
 
     def __post_init__(self) -> None:
         # Files and configurations give a list.
@@ -216,12 +213,7 @@ class Restorer(nn.Module):
         spectrum = stft(x)
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
         heads = self.heads(mid, ltas, floor, in_band)
-        if faithful:
-            gain_db = self.config.faithful_share * heads.faithful_db
-        else:
-            eq = self.equaliser(ltas, in_band)[..., None]
-            own = self.config.full_share * (heads.full_db - eq)
-            gain_db = own.clamp(self.config.min_gain_db, self.config.max_gain_db) + eq
+        gain_db = self.config.faithful_share * heads.faithful_db if faithful else heads.full_db
         gain = 10 ** (gain_strength * gain_db / 20 * in_band[..., None])
         if heads.correction is not None:
             gain = gain * (1 + gain_strength * in_band[..., None] * (heads.correction - 1))

@@ -74,9 +74,8 @@ def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTa
     model, steps = config.model, config.trainer.max_steps
     if model.pretrained:
         loaded = load_restorer(RESTORER if model.pretrained == "repo" else model.pretrained)
-        # The shares were measured for these weights, not for those that training makes of them.
-        whole = replace(loaded.config, faithful_share=1.0, full_share=1.0)
-        task = RestorerTask(whole, config.optimiser, steps, weights=model.loss)
+        # The share was measured for these weights, not for those that training makes of them.
+        task = RestorerTask(replace(loaded.config, faithful_share=1.0), config.optimiser, steps, weights=model.loss)
         task.model.load_state_dict(loaded.state_dict())
         return task
     target = target_spectrum([example["dry"].sum(0) for example in data.look(64)]) if fresh else None
