@@ -124,8 +124,11 @@ def build_trainer(config: TrainConfig, output: Path, record: dict[str, Any]) -> 
                   # Behind the averaging, so that what it saves has this step's average.
                   StopOnSignal(output / "checkpoints" / "last.ckpt")]
     devices: Any = int(settings.devices) if settings.devices.isdigit() else settings.devices
+    # A separator of five levels has a time branch that ends before its transformer's last layer, whose weights no loss
+    # reaches; DDP refuses such weights unless told to look for them.
+    strategy = "ddp_find_unused_parameters_true" if settings.strategy == "ddp" else settings.strategy
     return L.Trainer(
-        accelerator=accelerator, devices=devices, num_nodes=settings.num_nodes, strategy=settings.strategy,
+        accelerator=accelerator, devices=devices, num_nodes=settings.num_nodes, strategy=strategy,
         precision=precision, max_steps=settings.max_steps, max_epochs=-1, accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip, val_check_interval=settings.valid_every * settings.accumulate,
         check_val_every_n_epoch=None, num_sanity_val_steps=0, log_every_n_steps=10, callbacks=callbacks,
