@@ -6,7 +6,9 @@
 
 Each recording is made up (noise with a beat, from a fixed seed) and restored by infer.py in a process of its own in a
 temporary folder, whose disk needs some 100 MB a minute. `--weights tiny` takes untrained networks of a few thousand
-weights: memory and the stages around the networks in a fraction of the time, but no pace of the networks.
+weights: memory and the stages around the networks in a fraction of the time, but no pace of the networks. `--weights
+released` takes the size of the released htdemucs (41.5 M) with `restorer_base` (8.3 M), untrained: what those pay
+around the networks who restore with larger ones.
 
 Stages and networks are told in wall and in CPU seconds, and compared wall with wall and CPU with CPU. On a machine at
 rest, with one thread, the two agree; on a busy one the CPU seconds are the ones to go by, since other work does not
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -42,11 +45,19 @@ from resonate.usage import peak_mb
 ROOT = Path(__file__).parents[1]
 
 
-def tiny(folder: Path) -> tuple[Path, Path]:
-    """Untrained networks of a few thousand weights."""
+_BASE = OmegaConf.to_container(OmegaConf.load(ROOT / "configs" / "model" / "restorer_base.yaml").options)
+#: Separator's and restorer's settings of untrained networks: a few thousand weights, and large ones.
+SIZES = {
+    "tiny": ({"segment": 5.0, "channels": 8, "depth": 4, "t_layers": 0}, {"width": 8, "dilations": (1, 2)}),
+    "released": ({"segment": 7.8, "bottom_channels": 512}, _BASE),
+}
+
+
+def untrained(folder: Path, size: str) -> tuple[Path, Path]:
+    """Untrained networks of a size of `SIZES`."""
     torch.manual_seed(0)
-    settings = {"segment": 5.0, "channels": 8, "depth": 4, "t_layers": 0}
-    config = RestorerConfig(width=8, dilations=(1, 2))
+    settings, restorer = SIZES[size]
+    config = RestorerConfig(**restorer)
     return (
         save_weights(build_separator(**settings), folder / "separator.safetensors", "separator", settings),
         save_weights(Restorer(config), folder / "restorer.safetensors", "restorer", config.to_dict()),
@@ -111,7 +122,7 @@ def main() -> None:
     """Measure and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[5.0, 20.0])
-    parser.add_argument("--weights", choices=("repo", "tiny"), default="repo")
+    parser.add_argument("--weights", choices=("repo", *SIZES), default="repo")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     options = parser.parse_args()
@@ -119,7 +130,7 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        weights = tiny(folder) if options.weights == "tiny" else (SEPARATOR, RESTORER)
+        weights = (SEPARATOR, RESTORER) if options.weights == "repo" else untrained(folder, options.weights)
         # Noise with a beat passes for a finished mix, which would be left as it is.
         words = [f"separator={weights[0]}", f"restorer={weights[1]}", f"threads={options.threads}", "device=cpu",
                  "clean.bypass=false"]
