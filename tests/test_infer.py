@@ -167,6 +167,18 @@ def test_silence_gives_silence(level, tmp_path):
         assert np.abs(y).max() < 1e-6 and len(y) == 50_000
 
 
+def test_steady_noise_is_not_made_louder(tmp_path):
+    """Mode extend puts the balance of music right; where there is none, the equaliser would only lift the hiss."""
+    x = 1e-3 * np.random.default_rng(0).standard_normal((2, 3 * 44100)).astype(np.float32)
+    audio.write(tmp_path / "x.wav", x, 44100)
+    assert run(tmp_path / "x.wav", "-o", tmp_path / "out", "clean.bypass=false", "veto.enabled=false") == 0
+    y, _ = soundfile.read(tmp_path / "out" / "x" / "ledger" / "premaster.wav")
+    added, _ = soundfile.read(tmp_path / "out" / "x" / "ledger" / "extended.wav")
+    assert np.sqrt(np.mean(np.square(y))) < 1.2e-3 and not added.any()
+    stages = json.loads((tmp_path / "out" / "x" / "report.json").read_text("utf-8"))["stages"]
+    assert "held_back" in next(s for s in stages if s["name"] == "restore")["effect"]
+
+
 def test_repeats_refusals_and_overwriting(tmp_path, capsys):
     path, out = tmp_path / "x.wav", tmp_path / "out"
     audio.write(path, music(0.6, 44100), 44100)

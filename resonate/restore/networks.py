@@ -21,6 +21,10 @@ from resonate.restore.work import Work, finite, to_db
 #: Frames per block of the restorer and from one block to the next (11.9 s and 8.9 s).
 RESTORE_BLOCK, RESTORE_HOP = 1024, 768
 
+#: dB by which the captured bands of a recording rise over their own noise floor, below which all of it is steady noise
+#: (white and pink noise: 0.8 at most; 48 captures of the validation split: 4.5 at least).
+STEADY_DB = 2.0
+
 #: Unit of the masks on disk: whole numbers that add up to it over the four stems.
 MASK_UNIT = 65535
 
@@ -69,7 +73,7 @@ class Restore:
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
-        extend = extension_strength(work.config) > 0
+        extend = extension_strength(work.config) > 0 and not steady(work)
         for i, (rows, wave) in enumerate(gain_rows(work, source, extend, first), first):
             start = places[i]
             if i >= done:
@@ -89,6 +93,7 @@ class Restore:
             inside = rows[:, work.stats.in_band > 0]
             low, high, total = min(low, inside.min()), max(high, inside.max()), total + inside.mean(1).sum()
         return {
+            **({"held_back": "nothing rises over the noise: no equaliser, no extension"} if steady(work) else {}),
             "gain_bound": gain_bound(work.models.restorer, work.config.mode),
             "gain_least": float(low),
             "gain_most": float(high),
@@ -100,6 +105,13 @@ class Restore:
 def gain_bound(model: Restorer, mode: str) -> float:
     """Largest linear gain of any bin: the network's own in mode reveal, else with the corrective EQ's on top."""
     return float(10 ** (model.config.max_gain_db / 20) if mode == "reveal" else model.max_gain)
+
+
+def steady(work: Work) -> bool:
+    """Whether nothing in the recording rises over its noise: there is no music whose balance could be put right, and a
+    corrective equaliser would only make the noise louder (see `STEADY_DB`)."""
+    rise = work.diagnosis["range_over_floor_db"]
+    return rise is not None and rise < STEADY_DB
 
 
 def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -119,7 +131,7 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
         x = torch.from_numpy(source.read(places[i] * HOP, block * HOP))[None].to(work.models.device)
         with torch.inference_mode():
             out = model(x, work.stats, config.strength.gain, extension_strength(config) if extend else 0.0,
-                        faithful=config.mode == "reveal")  # fmt: skip
+                        faithful=config.mode == "reveal" or steady(work))  # fmt: skip
         last = i == len(places) - 1
         rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
         wave = finite(out.extension[0].cpu().numpy(), "restorer")
