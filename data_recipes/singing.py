@@ -28,7 +28,7 @@ _SILENCE = 1e-9
 class Speech:
     """A line as WORLD sees it, frames of `FRAME` s at 44.1 kHz.
 
-    f0: (frames,) Hz, 0 where unvoiced; envelope, noise: (frames, bins) spectral power and share of noise (aperiodicity).
+    f0: (frames,) Hz, 0 where unvoiced; envelope, noise: (frames, bins) spectral power and aperiodicity (0..1).
     """
 
     f0: np.ndarray
@@ -160,7 +160,7 @@ def _even(envelope: np.ndarray, voiced: np.ndarray) -> np.ndarray:
     return envelope * soft[:, None]
 
 
-def _world():  # noqa: ANN202 - a module
+def _world():
     try:
         import pyworld
     except ImportError:

@@ -7,12 +7,12 @@ import pytest
 
 pytest.importorskip("pyworld", reason="pyworld is not installed: pip install 'resonate[render]'")
 
-from data_recipes import singing, sung_voices  # noqa: E402
-from data_recipes.common import read_table  # noqa: E402
-from resonate import RATE, STEMS, audio  # noqa: E402
-from resonate.data.excerpts import Excerpts, Remix  # noqa: E402
-from resonate.data.music import load_song, scan_music  # noqa: E402
-from resonate.errors import UserError  # noqa: E402
+from data_recipes import singing, sung_voices
+from data_recipes.common import read_table
+from resonate import RATE, STEMS, audio
+from resonate.data.excerpts import Excerpts, Remix
+from resonate.data.music import load_song, scan_music
+from resonate.errors import UserError
 
 PLAIN = {"formants": 1.0, "scale": (0, 2, 4, 5, 7, 9, 11), "stretch": 2.0, "beat": 0.3, "vibrato": 0.0, "ring": 0.0}
 
