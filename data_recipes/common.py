@@ -15,7 +15,7 @@ import numpy as np
 
 from resonate import audio
 from resonate.data.licences import shippable
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 
 __all__ = ["BANK_COLUMNS", "SONG_COLUMNS", "parser", "read_at_rate", "read_table", "run", "safe_name", "shippable",
            "whole_folder", "write_table"]
@@ -26,15 +26,9 @@ BANK_COLUMNS = ("file", "kind", "split", "group", "licence", "source", "origin",
 
 
 def run(main: Callable[[list[str] | None], None]) -> None:
-    """Run a recipe's main: a UserError becomes one line on stderr and exit code 2."""
+    """Run a recipe's main as a command (see `resonate.errors.command`), and exit."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        main(None)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(command(main)(None))
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -16,7 +16,8 @@ class UserError(Exception):
 
 
 def command(main: Callable[Given, int | None]) -> Callable[Given, int]:
-    """`main` of a command line: a UserError goes to standard error, and the exit status is 2."""
+    """`main` of a command line: a UserError, or a file that cannot be read or written, goes to standard error, and the
+    exit status is 2; Ctrl-C ends it with 130."""
 
     @wraps(main)
     def told(*args: Given.args, **kwargs: Given.kwargs) -> int:
@@ -25,6 +26,11 @@ def command(main: Callable[Given, int | None]) -> Callable[Given, int]:
         except UserError as error:
             sys.stderr.write(f"{error}\n")
             return 2
+        except OSError as error:
+            sys.stderr.write(f"{error.filename or 'The disk'}: {error.strerror or error}.\n")
+            return 2
+        except KeyboardInterrupt:
+            return 130
 
     return told
 

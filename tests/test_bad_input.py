@@ -12,6 +12,7 @@ import soundfile
 from restoring import infer, music, tiny_weights, weights_arguments
 
 from resonate import audio
+from resonate.errors import UserError, command
 from resonate.models.weights import save_weights
 from resonate.restore import work
 from resonate.restore.command import main
@@ -230,3 +231,18 @@ def test_damage_in_the_middle_is_reported(tmp_path):
     assert main([str(path), "-o", str(tmp_path / "out"), "diagnose_only=true"]) == 0
     report = json.loads((tmp_path / "out" / "a" / "report.json").read_text())
     assert report["input"]["samples"] < 3 * 44100 + 2000 and report["notes"]
+
+
+@pytest.mark.parametrize(("failure", "status", "said"), [
+    (UserError("There is no music; add some."), 2, "There is no music; add some."),
+    (FileNotFoundError(2, "No such file or directory", "songs/a.wav"), 2, "songs/a.wav: No such file or directory."),
+    (OSError(28, "No space left on device"), 2, "The disk: No space left on device."),
+    (KeyboardInterrupt(), 130, ""),
+])
+def test_a_command_ends_in_one_sentence_and_a_status(failure, status, said, capsys):
+    @command
+    def fails() -> None:
+        raise failure
+
+    assert fails() == status
+    assert capsys.readouterr().err.strip() == said

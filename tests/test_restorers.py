@@ -49,10 +49,10 @@ def test_the_table_has_the_recording_and_each_network_in_both_modes(folder, weig
 
 
 @pytest.mark.parametrize("words", [["--split", "test"], ["--hours", "1"], ["--hours", "1", "2", "--picture", "p.png"]])
-def test_what_cannot_be_compared_is_one_sentence(folder, weights, words, caplog, tmp_path, monkeypatch):
+def test_what_cannot_be_compared_is_one_sentence(folder, weights, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert restorers.main([str(weights), "--cache", str(folder), *words]) == 2
-    assert len(caplog.messages) == 1 and not list(tmp_path.iterdir())
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_limits_let_the_captured_music_pass(folder, weights, tmp_path, capsys):

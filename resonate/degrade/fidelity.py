@@ -22,7 +22,7 @@ from resonate import RATE, audio
 from resonate.degrade import codec
 from resonate.degrade.bank import Bank
 from resonate.degrade.chain import Capture, CaptureChain, ChainConfig
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +157,7 @@ def table(found: dict[str, tuple[list[dict[str, float]], Counter]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -171,19 +172,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("fidelity.md"), help="markdown file")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        if options.captures < 2 or options.seconds < 1.0:
-            raise UserError("A table needs --captures of 2 or more, of 1 second or more.")
-        songs = folder_music(options.music) if options.music else []
-        bank = Bank.load(options.bank, "all")
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        text = table(survey(options.captures, options.seed, options.seconds, bank, songs))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
+    if options.captures < 2 or options.seconds < 1.0:
+        raise UserError("A table needs --captures of 2 or more, of 1 second or more.")
+    songs = folder_music(options.music) if options.music else []
+    bank = Bank.load(options.bank, "all")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    text = table(survey(options.captures, options.seed, options.seconds, bank, songs))
     options.out.write_text(text, encoding="utf-8")
     log.info("%s\nwritten to %s", text, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from resonate import audio
 from resonate.audio_wav import temporary_beside
 from resonate.degrade import roomfile, simulated
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ def _write_table(folder: Path, planned: list[tuple[str, int]]) -> None:
     os.replace(part, folder / "bank.tsv")
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -143,15 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        build(options.out, options.rooms, options.workers)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    build(options.out, options.rooms, options.workers)
     log.info("%d rooms in %s", options.rooms, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

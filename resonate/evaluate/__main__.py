@@ -36,7 +36,7 @@ from rich.table import Table
 
 from resonate import __version__
 from resonate.audio import sha256
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import extras, ours, page, settings, success, suites, table, tracking
 from resonate.evaluate.results import Results
 from resonate.evaluate.run import EXTRA_SUITES, find_focus, score_all
@@ -130,8 +130,9 @@ def _success(entries: list[dict[str, Any]], focus: str) -> Table:
     return built
 
 
+@command
 def main(arguments: list[str] | None = None, console: Console | None = None) -> int:
-    """Score, print the tables and where the files are; 0, or 2 for a UserError."""
+    """Score, print the tables and where the files are."""
     words = sys.argv[1:] if arguments is None else arguments
     console = console or Console()
     if any(word in ("-h", "--help", "help") for word in words):
@@ -139,12 +140,8 @@ def main(arguments: list[str] | None = None, console: Console | None = None) -> 
         return 0
     if not console.is_terminal:
         console.width = max(console.width, WIDE)  # a file or pipe has no width to keep to
-    try:
-        config = settings.read(words)
-        results, facts = evaluate(config, shlex.join(["python", "-m", "resonate.evaluate", *words]))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    config = settings.read(words)
+    results, facts = evaluate(config, shlex.join(["python", "-m", "resonate.evaluate", *words]))
     for printed in results.tables():
         console.print(printed)
     if facts["success"]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from resonate.data import shards
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import cases, measures
 from resonate.evaluate.alignment import to_mid
 from resonate.evaluate.rivals import Case
@@ -149,8 +149,9 @@ def draw(found: dict[tuple[str, str], list[dict[str, float]]], hours: dict[str, 
     plt.close(figure)
 
 
-def main(words: list[str] | None = None) -> int:
-    """Command line. Exit status 0, or 2 with one line on standard error for what the user can mend."""
+@command
+def main(words: list[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="+", help="restorer weights; NAME=FILE gives one another name in the table")
     parser.add_argument("--cache", type=Path, required=True, help="rendered folder")
@@ -162,24 +163,19 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    try:
-        if bool(given.hours) != bool(given.picture) or (given.hours and len(given.hours) != len(given.weights)):
-            raise UserError("--hours takes as many numbers as there are weights, and goes with --picture.")
-        models = {}
-        for word in given.weights:
-            name, _, path = word.rpartition("=")
-            models[name or Path(path).stem] = load_restorer(path)
-        found = compare(models, given.cache, given.split, given.limit)
-        shown = rows(found)
-        Console().print(table(shown))
-        if given.markdown:
-            write_text(given.markdown, markdown(shown))
-        if given.picture:
-            draw(found, dict(zip(models, given.hours, strict=True)), given.picture)
-    except (UserError, OSError) as error:
-        log.error("%s", error)
-        return 2
-    return 0
+    if bool(given.hours) != bool(given.picture) or (given.hours and len(given.hours) != len(given.weights)):
+        raise UserError("--hours takes as many numbers as there are weights, and goes with --picture.")
+    models = {}
+    for word in given.weights:
+        name, _, path = word.rpartition("=")
+        models[name or Path(path).stem] = load_restorer(path)
+    found = compare(models, given.cache, given.split, given.limit)
+    shown = rows(found)
+    Console().print(table(shown))
+    if given.markdown:
+        write_text(given.markdown, markdown(shown))
+    if given.picture:
+        draw(found, dict(zip(models, given.hours, strict=True)), given.picture)
 
 
 if __name__ == "__main__":

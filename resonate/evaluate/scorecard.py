@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 from resonate import RATE, audio
-from resonate.errors import UserError
-from resonate.evaluate import __main__ as command
+from resonate.errors import UserError, command
+from resonate.evaluate import __main__ as evaluation
 from resonate.evaluate import cases, publish, settings
 from resonate.evaluate.worst import FOLDER
 
@@ -78,31 +78,28 @@ def _bundled_pair(folder: Path) -> Path:
     return folder
 
 
+@command
 def main(words: list[str] | None = None) -> int:
-    """Run and publish; 0, or 2 for a UserError."""
+    """Run and publish."""
     words = sys.argv[1:] if words is None else words
     if any(word in ("-h", "--help", "help") for word in words):
         sys.stdout.write(__doc__ or "")
         return 0
-    try:
-        if Path.cwd() != publish.ROOT:
-            raise UserError(f"The scorecard is published in the repository: run it in {publish.ROOT}.")
-        planned = plan(words)
-        found = {suite: {word.partition("=")[0] for word in chosen} for suite, chosen in planned.items()}
-        if "folder" in planned and "pairs" not in found["folder"]:
-            planned["folder"].append(f"pairs={_bundled_pair(Path('out') / 'bundled_pair')}")
-        if "recordings" in planned and "recordings" not in found["recordings"]:
-            planned["recordings"].append(f"recordings={cases.BUNDLED.relative_to(publish.ROOT) / 'demo.m4a'}")
-        for suite, chosen in planned.items():
-            chosen.append(f"json={FOLDER / suite}.json")
-            settings.read(chosen)  # every mistake is found before the first suite runs
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    if Path.cwd() != publish.ROOT:
+        raise UserError(f"The scorecard is published in the repository: run it in {publish.ROOT}.")
+    planned = plan(words)
+    found = {suite: {word.partition("=")[0] for word in chosen} for suite, chosen in planned.items()}
+    if "folder" in planned and "pairs" not in found["folder"]:
+        planned["folder"].append(f"pairs={_bundled_pair(Path('out') / 'bundled_pair')}")
+    if "recordings" in planned and "recordings" not in found["recordings"]:
+        planned["recordings"].append(f"recordings={cases.BUNDLED.relative_to(publish.ROOT) / 'demo.m4a'}")
+    for suite, chosen in planned.items():
+        chosen.append(f"json={FOLDER / suite}.json")
+        settings.read(chosen)  # every mistake is found before the first suite runs
     for chosen in planned.values():
         sys.stdout.write(f"\n{shlex.join(['python', '-m', 'resonate.evaluate', *chosen])}\n")
         sys.stdout.flush()
-        if code := command.main(chosen):
+        if code := evaluation.main(chosen):
             return code
     return publish.main([str(path) for path in sorted(FOLDER.glob("*.json"))])
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 
 _NAMES = (
     "chromium", "chromium-browser", "google-chrome", "chrome",
@@ -72,21 +72,17 @@ def take(page_file: Path, out: Path, whole: bool = False) -> list[Path]:
     return paths
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Take the pictures and say where they are; 0, or 2 for a UserError."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Take the pictures and say where they are."""
     parser = argparse.ArgumentParser(prog="python -m resonate.report.screenshot", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("page", type=Path, help="an HTML page: report.html, or that of a listening test")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
     parser.add_argument("--whole", action="store_true", help="the whole page, not only its first window")
     given = parser.parse_args(arguments)
-    try:
-        paths = take(given.page, given.out, given.whole)
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    paths = take(given.page, given.out, given.whole)
     sys.stdout.write("".join(f"  {path}\n" for path in paths))
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.evaluate import cases, measures
 from resonate.models.restorer import Restorer, apply_gain
 from resonate.models.stats import measure_stats
@@ -74,8 +74,9 @@ def calibrate(weights: Path, cache: Path, output: Path, limit: int | None = None
     return best
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line. Exit status 0, or 2 with one line on standard error for what the user can mend."""
+@command
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="restorer weights that train.py wrote")
     parser.add_argument("--cache", type=Path, required=True, help="rendered folder with validation captures")
@@ -83,12 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="at most so many captures (default: all)")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        calibrate(given.weights, given.cache, given.output, given.limit)
-    except (UserError, OSError) as error:
-        log.error("%s", error)
-        return 2
-    return 0
+    calibrate(given.weights, given.cache, given.output, given.limit)
 
 
 if __name__ == "__main__":

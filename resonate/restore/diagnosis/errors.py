@@ -6,6 +6,7 @@ With --music the captures are made of the songs of split valid in that folder, e
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resonate import RATE
+from resonate.errors import command
 from resonate.restore.diagnosis import clean, scene
 from resonate.restore.diagnosis.diagnose import Diagnoser, Findings
 from resonate.restore.diagnosis.truth import Source, Truth, captures
@@ -120,6 +122,7 @@ def table(errors: Iterable[Error]) -> Table:
     return out
 
 
+@command
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
