@@ -1,16 +1,21 @@
 """The comparison of restorers on rendered captures: table, picture, and what is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from rendering import make, make_music
+from restoring import tiny_weights
 from test_models import TINY
 
 from data_recipes import render
 from resonate import RATE
-from resonate.evaluate import limits, restorers
+from resonate.evaluate import choices, limits, restorers
 from resonate.models.restorer import Restorer
 from resonate.models.weights import save_weights
+from resonate.restore import choice
+from resonate.restore.config import RestoreConfig, Veto
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +69,32 @@ def test_limits_let_the_captured_music_pass(folder, weights, tmp_path, capsys):
     assert {"reveal", "extend"} < cells.keys()
     assert limits.main([str(weights), "--cache", str(folder), "--split", "test"]) == 2
     assert "holds no examples of split 'test'" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_the_choice_of_the_track_is_held_against_what_came_of_it(folder, weights, tmp_path, capsys, monkeypatch):
+    separator = tiny_weights()[0]
+    words = ["--cache", str(folder), "--separator", str(separator), "--restorer", str(weights)]
+    assert choices.main([*words, "--seconds", "100"]) == 2
+    assert "no capture" in capsys.readouterr().err.lower()
+
+    # Made-up music is not found by diagnosis: what it would try is put in place of that.
+    def tried(self, work):
+        work.made_from = work.config.choose.track if work.config.choose.track != "auto" else "mix"
+        return {"tried": [{"sdr_mix": 0.0, "sdr_stems": 2.0, "octaves_mix": 0.0, "octaves_stems": 1.0}]}
+
+    monkeypatch.setattr(choice.Choose, "run", tried)
+    # Untrained, the separator would be taken back, and both ways alike.
+    monkeypatch.setattr(choices, "RestoreConfig", partial(RestoreConfig, veto=Veto(enabled=False)))
+    page = tmp_path / "table.md"
+    assert choices.main([*words, "--markdown", str(page)]) == 0
+    lines = page.read_text().splitlines()
+    found = [line.split("|")[1:-1] for line in lines if line.startswith("| valid")]
+    assert len(found) == 2 and all(cells[3].strip() == "stems" and cells[1].strip() == "+2.0" for cells in found)
+    assert any(cells[4].strip() not in ("+0.0", "-0.0") for cells in found)
+
+
+def test_choices_count_what_the_other_way_would_have_brought():
+    made = [choices.Choice("a", 2.0, 1.0, "stems", -1.0), choices.Choice("b", -3.0, 0.0, "mix", -2.0),
+            choices.Choice("c", 0.5, 0.0, "mix", 0.5)]
+    title, _, lines = choices.rows(made)
+    assert "on 2, 0.50 dB" in title and [line[0] for line in lines] == ["b", "c", "a"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -29,19 +32,30 @@ def restore_array(x: np.ndarray, config: RestoreConfig, models: Models) -> dict[
         `revealed` and `extended`, (4, 2, samples) each, stems in the order of `resonate.STEMS`; their sum over both and
         over stems is the premaster.
     """
+    with work_through(x, config, models, _LAST) as (work, _):
+        shape = (len(STEMS), 2, work.length)
+        return {key: work.track[key].read(0, work.length).reshape(shape) for key in ("revealed", "extended")}
+
+
+@contextmanager
+def work_through(
+    x: np.ndarray, config: RestoreConfig, models: Models, last: str
+) -> Iterator[tuple[Work, dict[str, dict[str, Any]]]]:
+    """The chain's work on a recording once stage `last` is done, and the stages' effects by name; arguments as those of
+    :func:`restore_array`. The work's tracks are gone when the block ends."""
     with TemporaryDirectory(prefix="resonate-") as name:
         folder = Path(name)
         audio.write(folder / "input.wav", x, RATE)
         whole = replace(config, start=0.0, duration=None, diagnose_only=False)
         work = Work(folder / "input.wav", folder, folder, whole, models)
+        effects = {}
         try:
             stages = chain(whole)
-            for stage in stages[: [stage.name for stage in stages].index(_LAST) + 1]:
+            for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
                 work.folder = work.result = folder / stage.name
                 work.folder.mkdir()
-                stage.run(work)
+                effects[stage.name] = stage.run(work)
                 work.release()
-            shape = (len(STEMS), 2, work.length)
-            return {key: work.track[key].read(0, work.length).reshape(shape) for key in ("revealed", "extended")}
+            yield work, effects
         finally:
             work.close()
