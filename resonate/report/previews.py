@@ -93,6 +93,10 @@ def loudness(samples: np.ndarray, rate: int) -> float:
     return meter.loudness()
 
 
+def _peak(samples: np.ndarray) -> float:
+    return float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))  # np.abs would make a copy of it all
+
+
 def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dict[str, float]:
     """Linear gain per sound. The MAIN ones become equally loud; the rest keep their level beside what they belong to:
     stems beside the restored track, `extended` beside `revealed`, `removed` and `crowd` beside the recording.
@@ -105,7 +109,7 @@ def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dic
     for key in (*MAIN, "mix"):
         if key in reference:
             samples, rate = _read(reference[key], parts)
-            measured[key] = (loudness(samples, rate), float(np.abs(samples).max(initial=0.0)))
+            measured[key] = (loudness(samples, rate), _peak(samples))
     heard = {key: value for key, value in measured.items() if np.isfinite(value[0]) and value[1] > 0.0}
     # As loud as the one with the highest peaks allows.
     room = [level + 20.0 * np.log10(PEAK / peak) for key, (level, peak) in heard.items() if key in MAIN]
@@ -116,19 +120,20 @@ def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dic
 
 
 def make(folder: Path, sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> list[Preview]:
-    """Encode the stretches `parts` of every sound to `folder`/report/<key>.m4a. Memory: a few copies of one preview."""
+    """Encode the stretches `parts` of every sound to `folder`/report/<key>.m4a. Memory: about two copies of one preview."""
     rates = bit_rates(list(sounds), sum(length for _, length in parts))
     gains = _gains(sounds, parts)
     (folder / "report").mkdir(exist_ok=True)
     previews = []
     for key, sound in sounds.items():
         samples, rate = _read(sound, parts)
-        peak = float(np.abs(samples).max(initial=0.0))
+        peak = _peak(samples)
         gain = min(gains[key], 0.98 / peak) if peak > 0.0 else 1.0
         if rates[key] < STEREO_BIT_RATE:
             samples = samples.mean(axis=0, keepdims=True)
+        samples *= np.float32(gain)
         file = f"report/{key}.m4a"
-        audio.encode(folder / file, samples * np.float32(gain), rate, "aac", rates[key], fast=True)
+        audio.encode(folder / file, samples, rate, "aac", rates[key], fast=True)
         previews.append(Preview(key, sound.label, sound.says, file, float(20.0 * np.log10(gain))))
         log.info("%s: preview written at %d bit/s", key, rates[key])
     return previews

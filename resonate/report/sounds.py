@@ -43,15 +43,21 @@ class Sound:
         summed: list[np.ndarray] = []
         for file in self.files:
             pieces = [audio.to_stereo(piece)[0] for piece in _pieces(file, spans, self.ours)]
-            summed = [a + b for a, b in zip(summed, pieces, strict=True)] if summed else pieces
+            for sofar, piece in zip(summed, pieces, strict=False):
+                sofar += piece
+            summed = summed or pieces
         return summed, rate
 
     def read(self, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
         """((2, time) float32, rate) of a stretch that begins `start` s into the sound, or of all from there on."""
-        if seconds is None:
+        if seconds is None and not self.ours:
             pieces = list(self.blocks())
             rate = self.rate
             return np.concatenate(pieces, axis=1)[:, round(start * rate) :], rate
+        if seconds is None:  # what was read would be held twice while it is joined
+            with _opened(self.files[0]) as file:
+                whole = self.seconds if self.seconds is not None else file.frames / file.samplerate - self.start
+            seconds = whole - start
         (piece,), rate = self.cut([(start, seconds)])
         return piece, rate
 
