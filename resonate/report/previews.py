@@ -120,7 +120,7 @@ def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dic
 
 
 def make(folder: Path, sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> list[Preview]:
-    """Encode the stretches `parts` of every sound to `folder`/report/<key>.m4a. Memory: about two copies of one preview."""
+    """Encode the stretches `parts` of every sound to `folder`/report/<key>.m4a. Memory: two copies of one preview."""
     rates = bit_rates(list(sounds), sum(length for _, length in parts))
     gains = _gains(sounds, parts)
     (folder / "report").mkdir(exist_ok=True)
