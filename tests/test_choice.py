@@ -51,7 +51,7 @@ def splitting(at_hz: float, keep_low: bool):
 def work(tmp_path):
     x = high_crowd(N)
     x[:, : 14 * RATE] += low_music(14 * RATE)
-    made = work_on(x, tmp_path, choose=Settings(seconds=3.0))
+    made = work_on(x, tmp_path, choose=Settings(track="auto", seconds=3.0))
     made.diagnosis |= {"songs": {"songs": [[0.0, 14.0]], "gaps": [[14.0, 18.0]]}, "music_to_crowd_db": 3.0}
     yield made
     made.close()

@@ -48,6 +48,7 @@ def measure(config: RestoreConfig, cache: Path, split: str, limit: int = 0) -> l
 
     Raises UserError where the cache has no captures of the split, none has enough music, or weights cannot be used.
     """
+    config = replace(config, choose=replace(config.choose, track="auto"))
     models, found = Models(config), []
     models.check()
     for case in heard(cache, split, limit, "Restoring both ways"):

@@ -72,7 +72,7 @@ class Choose:
     """What the track is made from: `mix`, `stems`, or `auto`: both are tried on at most `most` stretches of `seconds`,
     and the stems must come nearer by `least_db`; see `resonate.restore.choice`."""
 
-    track: str = "auto"
+    track: str = "mix"
     most: int = 3
     seconds: float = 8.0
     least_db: float = 1.5

@@ -85,7 +85,8 @@ def estimate(source: Source, config: RestoreConfig, models: Models) -> Estimate:
         pace[name] *= _NETWORKS[kind]
     pace["report"] = PACE["report"]
     # Each stretch that is tried is separated once and restored three times.
-    tried = config.choose.seconds * min(config.choose.most, 1 + seconds / 150) if "choose" in pace else 0.0
+    tries = "choose" in pace and config.choose.track == "auto"
+    tried = config.choose.seconds * min(config.choose.most, 1 + seconds / 150) if tries else 0.0
     pace["choose"] = min(0.5, tried / max(seconds, 1.0)) * (pace["separate"] + 3 * pace["restore"])
     out = resampled_length(round(seconds * rate), rate, output_rate(rate))
     gains = seconds * RATE / HOP * BINS * 8
