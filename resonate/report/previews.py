@@ -110,6 +110,7 @@ def _gains(sounds: Mapping[str, Sound], parts: list[tuple[float, float]]) -> dic
         if key in reference:
             samples, rate = _read(reference[key], parts)
             measured[key] = (loudness(samples, rate), _peak(samples))
+            del samples  # before the next is read
     heard = {key: value for key, value in measured.items() if np.isfinite(value[0]) and value[1] > 0.0}
     # As loud as the one with the highest peaks allows.
     room = [level + 20.0 * np.log10(PEAK / peak) for key, (level, peak) in heard.items() if key in MAIN]
@@ -136,4 +137,5 @@ def make(folder: Path, sounds: Mapping[str, Sound], parts: list[tuple[float, flo
         audio.encode(folder / file, samples, rate, "aac", rates[key], fast=True)
         previews.append(Preview(key, sound.label, sound.says, file, float(20.0 * np.log10(gain))))
         log.info("%s: preview written at %d bit/s", key, rates[key])
+        del samples  # before the next is read
     return previews

@@ -41,11 +41,13 @@ class Sound:
         rate = self.rate
         spans = [(round((self.start + start) * rate), round(seconds * rate)) for start, seconds in parts]
         summed: list[np.ndarray] = []
-        for file in self.files:
-            pieces = [audio.to_stereo(piece)[0] for piece in _pieces(file, spans, self.ours)]
-            for sofar, piece in zip(summed, pieces, strict=False):
-                sofar += piece
-            summed = summed or pieces
+        for n, file in enumerate(self.files):
+            for k, piece in enumerate(_pieces(file, spans, self.ours)):
+                if n:
+                    summed[k] += audio.to_stereo(piece)[0]
+                else:
+                    summed.append(audio.to_stereo(piece)[0])
+                del piece  # a piece may be a whole song: it is not kept while the next is read
         return summed, rate
 
     def read(self, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
@@ -88,15 +90,14 @@ def _stream(file: Path, ours: bool) -> Iterator[np.ndarray]:
             yield block.T
 
 
-def _pieces(file: Path, spans: Sequence[tuple[int, int]], ours: bool) -> list[np.ndarray]:
+def _pieces(file: Path, spans: Sequence[tuple[int, int]], ours: bool) -> Iterator[np.ndarray]:
     """(channels, n) float32 per (first sample, count); shorter where the file ends."""
     if ours:
         with _opened(file) as sound:
-            pieces = []
             for first, count in spans:
                 sound.seek(min(first, sound.frames))
-                pieces.append(sound.read(count, dtype="float32", always_2d=True).T)
-            return pieces
+                yield sound.read(count, dtype="float32", always_2d=True).T
+        return
     found: list[list[np.ndarray]] = [[] for _ in spans]
     position = 0
     for block in audio.stream(file):
@@ -106,7 +107,8 @@ def _pieces(file: Path, spans: Sequence[tuple[int, int]], ours: bool) -> list[np
         position += block.shape[1]
         if position >= max(first + count for first, count in spans):
             break
-    return [np.concatenate(piece, axis=1) if piece else np.zeros((2, 0), np.float32) for piece in found]
+    for piece in found:
+        yield np.concatenate(piece, axis=1) if piece else np.zeros((2, 0), np.float32)
 
 
 def _opened(file: Path) -> soundfile.SoundFile:
