@@ -40,12 +40,12 @@ _PEAK = 0.9
 
 @dataclass(frozen=True)
 class Speaker:
-    """One person: name, files with lines, licence, artist, where they come from."""
+    """One person: name, files with lines, licence, whose the recordings are, where they come from."""
 
     name: str
     files: tuple[Path, ...]
     licence: str
-    artist: str
+    holder: str
     origin: str
 
 
@@ -144,11 +144,13 @@ def write_song(speaker: Speaker, lines: list[singing.Speech], number: int, secon
     part.mkdir(parents=True)
     path = part / "vocals.flac"
     audio.write(path, song(lines, seconds, np.random.default_rng([first, number])), RATE, subtype="PCM_24")
+    by = f" by {speaker.holder}" if speaker.holder else ""
     row = {
-        "song": name, "artist": speaker.artist, "licence": speaker.licence,
+        # The person is the artist, who decides the split: one holder may have the recordings of many.
+        "song": name, "artist": speaker.name, "licence": speaker.licence,
         "shippable": "yes" if shippable(speaker.licence) else "no", "split": splits.by_hash("voices", speaker.name),
         "seconds": round(seconds, 2), "source": speaker.origin, "file": f"{name}/vocals.flac", "sha256": sha256(path),
-        "silent": SILENT, "note": f"speech of {len(speaker.files)} files, sung",
+        "silent": SILENT, "note": f"{len(speaker.files)} files of speech{by}, sung",
     }
     shutil.rmtree(out / name, ignore_errors=True)
     part.rename(out / name)

@@ -89,7 +89,8 @@ def test_songs_hold_vocals_alone_and_lie_over_other_music(tmp_path: Path) -> Non
     rows = read_table(out / "songs.tsv")
     assert {row["song"] for row in rows} == {"ann__0", "ann__1", "bob__0", "bob__1"}
     assert {row["licence"] for row in rows} == {"CC0-1.0"} and {row["silent"] for row in rows} == {"drums,bass,other"}
-    assert len({row["split"] for row in rows if row["song"].startswith("ann")}) == 1
+    assert {row["artist"] for row in rows} == {"ann", "bob"}
+    assert all(len({row["split"] for row in rows if row["artist"] == name}) == 1 for name in ("ann", "bob"))
     songs = scan_music(out)
     stems, present = load_song(songs[0])
     assert present.all() and stems.shape[-1] == 10 * RATE
@@ -132,3 +133,27 @@ def test_what_cannot_be_sung_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"left_out\.tsv"):
         sung_voices.main(["--out", str(tmp_path / "o"), "--packages", "--speech", str(tmp_path / "speech")])
     assert read_table(tmp_path / "o" / "left_out.tsv")[0]["speaker"] == "mute"
+
+
+def test_speakers_of_a_package_are_told_apart_and_unclear_licences_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "unpacked" / "0ad-data-speech"
+    rights = root / "usr/share/doc/0ad-data/copyright"
+    rights.parent.mkdir(parents=True)
+    rights.write_text("""Files: binaries/data/mods/public/audio/*
+Copyright: 2012 Some Games
+License: CC-BY-SA-3.0
+
+Files: binaries/data/mods/public/audio/voice/latin/*
+Copyright: 2012 Another
+License: CC-BY-NC-3.0
+""", encoding="utf-8")
+    voices = root / "usr/share/games/0ad/mods/public/audio/voice"
+    for inside in ("greek/civ/civ_female_go_1.ogg", "greek/civ/civ_female_go_2.ogg", "greek/civ/civ_male_yes_1.ogg",
+                   "latin/civ/civ_male_yes_1.ogg", "global/civ_dog_bark.ogg"):
+        (voices / inside).parent.mkdir(parents=True, exist_ok=True)
+        (voices / inside).touch()
+    found = sung_voices.from_package("0ad-data", None, tmp_path)
+    assert {(s.name, len(s.files), s.licence, s.holder) for s in found} == {
+        ("0ad-data_greek_female", 2, "CC-BY-SA-3.0", "Some Games"),
+        ("0ad-data_greek_male", 1, "CC-BY-SA-3.0", "Some Games"),
+    }
