@@ -115,6 +115,14 @@ class Copyright:
         return answer
 
 
+def rights_of(folder: Path, package: str) -> Copyright:
+    """The copyright file of a package that is unpacked in `folder`. Raises UserError where it has none."""
+    documents = sorted((folder / "usr/share/doc" / package).glob("copyright*"))
+    if not documents:
+        raise UserError(f"{package} has no copyright file; its licences are unknown, leave it out with --packages.")
+    return Copyright(documents[0].read_text(encoding="utf-8", errors="replace"))
+
+
 def _fields(block: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     name = ""

@@ -100,10 +100,7 @@ def _copyleft(licence: str) -> bool:
 def _build_package(package: str, folder: Path, out: Path, seen: set[str],
                    allow_gpl: bool) -> tuple[list[dict], list[dict]]:
     place = PACKAGES[package]
-    documents = sorted((folder / "usr/share/doc" / package).glob("copyright*"))
-    if not documents:
-        raise UserError(f"{package} has no copyright file; its licences are unknown, leave it out with --packages.")
-    copyright_file = deb.Copyright(documents[0].read_text(encoding="utf-8", errors="replace"))
+    copyright_file = deb.rights_of(folder, package)
     songs, left = [], []
     for title, files in sorted(_titles(folder / place.prefix, place.tops).items()):
         tail = place.source_prefix + files[0].relative_to(folder / place.prefix).as_posix()

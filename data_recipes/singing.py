@@ -7,6 +7,7 @@ is drawn. WORLD: Morise, Yokomori, Ozawa (2016), IEICE Trans. E99-D.
 """
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 from scipy import signal
@@ -68,11 +69,8 @@ class Singer:
 
 
 def analyse(speech: np.ndarray) -> Speech | None:
-    """A line (time,) at 44.1 kHz taken apart; None where less than a tenth of a second of it is voiced.
-
-    Raises UserError without pyworld (`pip install 'resonate[render]'`).
-    """
-    world = _world()
+    """A line (time,) at 44.1 kHz taken apart; None where less than a tenth of a second of it is voiced."""
+    world = vocoder()
     x = np.ascontiguousarray(speech, np.float64)
     f0, times = world.dio(x, RATE, f0_floor=65.0, f0_ceil=700.0, frame_period=1000 * FRAME)
     f0 = world.stonemask(x, f0, times, RATE)
@@ -97,7 +95,7 @@ def sing(speech: Speech, singer: Singer, rng: np.random.Generator) -> np.ndarray
     ring = 10 ** (singer.ring / 10 * np.exp(-0.5 * np.square((hz - _RING_HZ) / _RING_WIDTH)))
     envelope[voiced] *= ring
     noise = np.clip(_warp(_between(speech.noise, place), singer.formants), 0.0, 1.0)
-    y = _world().synthesize(f0, np.ascontiguousarray(envelope), np.ascontiguousarray(noise), RATE, 1000 * FRAME)
+    y = vocoder().synthesize(f0, np.ascontiguousarray(envelope), np.ascontiguousarray(noise), RATE, 1000 * FRAME)
     return y.astype(np.float32)
 
 
@@ -160,7 +158,8 @@ def _even(envelope: np.ndarray, voiced: np.ndarray) -> np.ndarray:
     return envelope * soft[:, None]
 
 
-def _world():
+def vocoder() -> ModuleType:
+    """pyworld. Raises UserError where it is not installed."""
     try:
         import pyworld
     except ImportError:

@@ -57,10 +57,7 @@ def from_package(package: str, debs: Path | None, cache: Path) -> list[Speaker]:
         path = deb.obtain(package, debs, cache / "debs")
         archives.unpack_some(path, folder, place.archive, lambda name: (
             name.startswith(top) and Path(name).suffix.lower() in AUDIO_SUFFIXES))
-    documents = sorted((folder / "usr/share/doc" / package).glob("copyright*"))
-    if not documents:
-        raise UserError(f"{package} has no copyright file; its licences are unknown, leave it out with --packages.")
-    rights = deb.Copyright(documents[0].read_text(encoding="utf-8", errors="replace"))
+    rights = deb.rights_of(folder, package)
     found: dict[tuple[str, str, str], list[Path]] = {}
     root = folder / place.prefix
     for path in sorted((root / top).rglob("*")):
@@ -198,6 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     opts = args.parse_args(argv)
     if opts.songs < 1 or not 10 <= opts.seconds <= 600:
         raise UserError("--songs takes whole numbers from 1 on, --seconds 10 to 600.")
+    singing.vocoder()  # before anything is downloaded
     cache = opts.cache or opts.out / ".cache"
     speakers = from_folder(opts.speech, opts.licence) if opts.speech else []
     speakers += [speaker for package in opts.packages for speaker in from_package(package, opts.debs, cache)]

@@ -1,5 +1,6 @@
 """Speech made to sing: the notes that were asked for, one length for all, and songs that lay over other music."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,10 @@ License: CC-BY-NC-3.0
         ("0ad-data_greek_female", 2, "CC-BY-SA-3.0", "Some Games"),
         ("0ad-data_greek_male", 1, "CC-BY-SA-3.0", "Some Games"),
     }
+
+
+def test_without_the_vocoder_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    monkeypatch.setattr(sung_voices, "from_package", lambda *_: pytest.fail("it was downloaded"))
+    with pytest.raises(UserError, match="needs pyworld"):
+        sung_voices.main(["--out", str(tmp_path / "o")])
