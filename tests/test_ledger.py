@@ -16,6 +16,7 @@ from resonate.models.restorer import apply_gain
 from resonate.models.weights import load_restorer
 from resonate.restore import grid, operator
 from resonate.restore.command import main
+from resonate.restore.config import Choose
 from resonate.restore.deliver import LEDGER
 from resonate.restore.networks import MASK_UNIT, ratio_masks, stem_masks
 from resonate.restore.proof import prove
@@ -162,7 +163,7 @@ def test_extension_lies_outside_the_band(results):
 
 def test_clean_material_passes_bit_by_bit(tmp_path):
     x = music(1.5, RATE)
-    work = work_on(x, tmp_path)
+    work = work_on(x, tmp_path, choose=Choose(track="auto"))
     work.diagnosis["clean"] = True
     effects = {}
     for stage in chain(work.config)[2:]:
