@@ -27,7 +27,8 @@ def command(main: Callable[Given, int | None]) -> Callable[Given, int]:
             sys.stderr.write(f"{error}\n")
             return 2
         except OSError as error:
-            sys.stderr.write(f"{error.filename or 'The disk'}: {error.strerror or error}.\n")
+            where = f"{error.filename}: " if error.filename else ""
+            sys.stderr.write(f"{where}{error.strerror or error}.\n")
             return 2
         except KeyboardInterrupt:
             return 130

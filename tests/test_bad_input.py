@@ -236,7 +236,7 @@ def test_damage_in_the_middle_is_reported(tmp_path):
 @pytest.mark.parametrize(("failure", "status", "said"), [
     (UserError("There is no music; add some."), 2, "There is no music; add some."),
     (FileNotFoundError(2, "No such file or directory", "songs/a.wav"), 2, "songs/a.wav: No such file or directory."),
-    (OSError(28, "No space left on device"), 2, "The disk: No space left on device."),
+    (OSError(28, "No space left on device"), 2, "No space left on device."),
     (KeyboardInterrupt(), 130, ""),
 ])
 def test_a_command_ends_in_one_sentence_and_a_status(failure, status, said, capsys):
