@@ -44,7 +44,6 @@ from resonate.usage import peak_mb
 
 ROOT = Path(__file__).parents[1]
 
-
 _BASE = OmegaConf.to_container(OmegaConf.load(ROOT / "configs" / "model" / "restorer_base.yaml").options)
 #: Separator's and restorer's settings of untrained networks: a few thousand weights, and large ones.
 SIZES = {

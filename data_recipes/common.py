@@ -18,7 +18,7 @@ from resonate.data.licences import shippable
 from resonate.errors import UserError, command
 
 __all__ = ["BANK_COLUMNS", "SONG_COLUMNS", "parser", "read_at_rate", "read_table", "run", "safe_name", "shippable",
-           "whole_folder", "write_table"]
+           "whole_folder", "whole_song", "write_table"]
 
 SONG_COLUMNS = ("song", "artist", "licence", "shippable", "split", "seconds", "source", "file", "sha256", "note",
                 "silent")
@@ -64,6 +64,21 @@ def whole_folder(out: Path, table: str) -> Iterator[Path]:
         yield part
         shutil.rmtree(out, ignore_errors=True)
         os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def whole_song(out: Path, name: str) -> Iterator[Path]:
+    """A folder to write a song's files in, which becomes `out`/`name`, in place of an earlier one, when the block ends;
+    nothing is left behind where it fails. No scan of `out` finds it until then."""
+    part = out / f".{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(out / name, ignore_errors=True)
+        part.rename(out / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -11,7 +11,6 @@ goes on where it was.
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes import deb, synth, wad
-from data_recipes.common import SONG_COLUMNS, parser, read_table, run, safe_name, shippable, write_table
+from data_recipes.common import SONG_COLUMNS, parser, read_table, run, safe_name, shippable, whole_song, write_table
 from resonate import RATE, audio
 from resonate.audio import sha256
 from resonate.data import splits
@@ -171,25 +170,21 @@ def write_song(source: Source, number: int, fonts: list[synth.Soundfont], out: P
     how = rendition(source.name, number, fonts)
     made, silent = stems(source.data, source.name, how)
     name = f"{source.name}__{number}"
-    part = out / f".{name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     licence = source.licence if source.licence == how.font.licence else f"{source.licence} and {how.font.licence}"
     rows = []
-    for group, x in made.items():
-        path = part / f"{group}.flac"
-        audio.write(path, x, RATE, subtype="PCM_24")
-        level = 20 * np.log10(np.sqrt(np.mean(np.square(x))) + 1e-9)
-        rows.append({
-            "song": name, "artist": source.artist, "licence": licence,
-            "shippable": "yes" if shippable(licence) else "no", "split": splits.by_hash("songs", source.name),
-            "seconds": round(x.shape[1] / RATE, 2), "source": source.origin, "file": f"{name}/{group}.flac",
-            "sha256": sha256(path), "silent": ",".join(silent),
-            "note": f"font={how.font.name} transpose={how.transpose} tempo={how.tempo:g} kit={how.kit} "
-                    f"rms={level:.1f}dB",
-        })
-    shutil.rmtree(out / name, ignore_errors=True)
-    part.rename(out / name)
+    with whole_song(out, name) as part:
+        for group, x in made.items():
+            path = part / f"{group}.flac"
+            audio.write(path, x, RATE, subtype="PCM_24")
+            level = 20 * np.log10(np.sqrt(np.mean(np.square(x))) + 1e-9)
+            rows.append({
+                "song": name, "artist": source.artist, "licence": licence,
+                "shippable": "yes" if shippable(licence) else "no", "split": splits.by_hash("songs", source.name),
+                "seconds": round(x.shape[1] / RATE, 2), "source": source.origin, "file": f"{name}/{group}.flac",
+                "sha256": sha256(path), "silent": ",".join(silent),
+                "note": f"font={how.font.name} transpose={how.transpose} tempo={how.tempo:g} kit={how.kit} "
+                        f"rms={level:.1f}dB",
+            })
     return rows
 
 

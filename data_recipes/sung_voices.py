@@ -12,7 +12,6 @@ made to sing: `data_recipes.singing`. A run that was stopped goes on where it wa
 import hashlib
 import logging
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,17 @@ from rich.progress import track
 from scipy import signal
 
 from data_recipes import archives, deb, singing
-from data_recipes.common import SONG_COLUMNS, parser, read_at_rate, read_table, run, safe_name, shippable, write_table
+from data_recipes.common import (
+    SONG_COLUMNS,
+    parser,
+    read_at_rate,
+    read_table,
+    run,
+    safe_name,
+    shippable,
+    whole_song,
+    write_table,
+)
 from data_recipes.debian_packages import PACKAGES
 from resonate import RATE, audio
 from resonate.audio import sha256
@@ -136,22 +145,18 @@ def write_song(speaker: Speaker, lines: list[singing.Speech], number: int, secon
     """Make and write one song, as a whole or not at all; returns its row of songs.tsv."""
     name = f"{speaker.name}__{number}"
     first = int(hashlib.sha256(speaker.name.encode()).hexdigest(), 16) % 2**32
-    part = out / f".{name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    path = part / "vocals.flac"
-    audio.write(path, song(lines, seconds, np.random.default_rng([first, number])), RATE, subtype="PCM_24")
+    with whole_song(out, name) as part:
+        x = song(lines, seconds, np.random.default_rng([first, number]))
+        audio.write(part / "vocals.flac", x, RATE, subtype="PCM_24")
     by = f" by {speaker.holder}" if speaker.holder else ""
-    row = {
+    file = f"{name}/vocals.flac"
+    return {
         # The person is the artist, who decides the split: one holder may have the recordings of many.
         "song": name, "artist": speaker.name, "licence": speaker.licence,
         "shippable": "yes" if shippable(speaker.licence) else "no", "split": splits.by_hash("voices", speaker.name),
-        "seconds": round(seconds, 2), "source": speaker.origin, "file": f"{name}/vocals.flac", "sha256": sha256(path),
+        "seconds": round(seconds, 2), "source": speaker.origin, "file": file, "sha256": sha256(out / file),
         "silent": SILENT, "note": f"{len(speaker.files)} files of speech{by}, sung",
     }
-    shutil.rmtree(out / name, ignore_errors=True)
-    part.rename(out / name)
-    return row
 
 
 def build(speakers: list[Speaker], out: Path, songs: int, seconds: float) -> list[dict[str, object]]:

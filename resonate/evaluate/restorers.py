@@ -28,8 +28,6 @@ from resonate.models.restorer import Restorer, apply_gain
 from resonate.models.stats import RecordingStats, bin_frequencies, measure_stats
 from resonate.models.weights import load_restorer
 
-log = logging.getLogger(__name__)
-
 INPUT = "input"
 #: Which way is better, and what it is called in the table.
 BETTER = {"f_sdr": 1, "lsd": -1, "lsd_low": -1, "lsd_high": -1, "lsd_air": -1, "balance_error": -1, "gap_db": -1,
