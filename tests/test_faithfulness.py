@@ -147,11 +147,11 @@ def test_veto_takes_back_what_fails_and_nothing_else(tmp_path):
     added = noise(9.0, 0.05)
     added[:, : 3 * RATE] = added[:, 6 * RATE :] = 0
     extension.write(0, added)
-    config = RestoreConfig()
+    config, stats = RestoreConfig(), SimpleNamespace(floor_db=FLOOR, in_band=np.ones(BINS, np.float32))
     work = SimpleNamespace(
         config=replace(config, veto=replace(config.veto, seconds=3.0, onsets=0.0)), frames=frames, length=n,
         track={"separator_input": source}, diagnosis={"songs": {"gaps": []}}, path=tmp_path / "x.wav",
-        stats=SimpleNamespace(floor_db=FLOOR, in_band=np.ones(BINS, np.float32)), tell=lambda stage, share: None,
+        stats_at=lambda first, count: stats, tell=lambda stage, share: None,
         progress=SimpleNamespace(mark=lambda done, stores, force: None),
     )  # fmt: skip
     found = veto.apply(work, gain, extension)

@@ -25,7 +25,7 @@ from resonate.evaluate.restorers import heard
 from resonate.evaluate.separation import Shown, markdown, table
 from resonate.evaluate.table import write_text
 from resonate.models.weights import RESTORER, SEPARATOR
-from resonate.restore.array import restore_array, work_through
+from resonate.restore.array import restored_from, work_through
 from resonate.restore.choice import verdict
 from resonate.restore.config import RestoreConfig
 from resonate.restore.work import Models
@@ -52,14 +52,13 @@ def measure(config: RestoreConfig, cache: Path, split: str, limit: int = 0) -> l
     models, found = Models(config), []
     models.check()
     for case in heard(cache, split, limit, "Restoring both ways"):
-        with work_through(case.capture, config, models, "choose") as (_, effects):
-            tried = effects["choose"]["tried"]
-        if not tried:
-            continue
-        ways = {}
-        for way in ("mix", "stems"):
-            made = restore_array(case.capture, replace(config, choose=replace(config.choose, track=way)), models)
-            ways[way] = f_sdr(*align(sum(part.sum(0) for part in made.values()), case.reference, RATE))
+        with work_through(case.capture, config, models, "choose") as (work, effects):
+            tried, ways = effects["choose"]["tried"], {}
+            if not tried:
+                continue
+            for way in ("mix", "stems"):
+                made = sum(part.sum(0) for part in restored_from(way, work).values())
+                ways[way] = f_sdr(*align(made, case.reference, RATE))
         said, octaves = (float(np.mean([t[f"{k}_stems"] - t[f"{k}_mix"] for t in tried])) for k in ("sdr", "octaves"))
         chosen = verdict(tried, config.choose.least_db)[0]
         found.append(Choice(case.name, said, octaves, chosen, ways["stems"] - ways["mix"]))

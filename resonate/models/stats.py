@@ -180,6 +180,18 @@ class StatsAccumulator:
         cumulative = self._histogram.cumsum(1)
         return _LEVELS[(cumulative >= q / 100 * cumulative[:, -1:]).argmax(1)].astype(np.float64)
 
+    def merge(self, other: StatsAccumulator) -> None:
+        """Add all that `other` has counted. What either still waits for (under 0.2 s) is left out."""
+        self._energy += other._energy
+        self._samples += other._samples
+        self._power += other._power
+        self._frames += other._frames
+        self._histogram += other._histogram
+        self._counted += other._counted
+        self._sum += other._sum
+        self._products += other._products
+        self._bass += other._bass
+
     def finish(self) -> RecordingStats:
         """The statistics of all blocks so far; a recording shorter than one frame is padded with zeros."""
         if self._frames == 0:

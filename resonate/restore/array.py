@@ -14,7 +14,7 @@ import numpy as np
 from resonate import RATE, STEMS, audio
 from resonate.restore.config import RestoreConfig
 from resonate.restore.stages import chain
-from resonate.restore.work import Models, Work
+from resonate.restore.work import Models, Stage, Work
 
 #: Where the chain ends here.
 _LAST = "remix"
@@ -33,8 +33,31 @@ def restore_array(x: np.ndarray, config: RestoreConfig, models: Models) -> dict[
         over stems is the premaster.
     """
     with work_through(x, config, models, _LAST) as (work, _):
-        shape = (len(STEMS), 2, work.length)
-        return {key: work.track[key].read(0, work.length).reshape(shape) for key in ("revealed", "extended")}
+        return _parts(work)
+
+
+def restored_from(way: str, work: Work) -> dict[str, np.ndarray]:
+    """Go on with a work that has come through stage `choose`, with the track made from `way`, mix or stems; the parts
+    as :func:`restore_array` gives them. Can be called for both ways."""
+    work.made_from = way
+    stages = {stage.name: stage for stage in chain(work.config)}
+    for name in ("restore", _LAST):
+        _run(stages[name], work, work.folder.parent / f"{name}-{way}")
+    return _parts(work)
+
+
+def _parts(work: Work) -> dict[str, np.ndarray]:
+    shape = (len(STEMS), 2, work.length)
+    return {key: work.track[key].read(0, work.length).reshape(shape) for key in ("revealed", "extended")}
+
+
+def _run(stage: Stage, work: Work, folder: Path) -> dict[str, Any]:
+    """The stage's effect."""
+    folder.mkdir()
+    work.folder = work.result = folder
+    effect = stage.run(work)
+    work.release()
+    return effect
 
 
 @contextmanager
@@ -52,10 +75,7 @@ def work_through(
         try:
             stages = chain(whole)
             for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
-                work.folder = work.result = folder / stage.name
-                work.folder.mkdir()
-                effects[stage.name] = stage.run(work)
-                work.release()
+                effects[stage.name] = _run(stage, work, folder / stage.name)
             yield work, effects
         finally:
             work.close()

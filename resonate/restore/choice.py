@@ -29,7 +29,7 @@ import numpy as np
 
 from resonate import RATE
 from resonate.audio import read, resample, to_stereo
-from resonate.models.stats import bin_frequencies
+from resonate.models.stats import HOP, bin_frequencies
 from resonate.restore import operator
 from resonate.restore.config import Choose as Settings
 from resonate.restore.config import RestoreConfig
@@ -147,7 +147,8 @@ def compare(work: Work, start: int, crowd: np.ndarray, folder: Path) -> dict[str
     """
     config, n = work.config, crowd.shape[1]
     config = replace(config, veto=replace(config.veto, enabled=False))
-    part = Work(work.path, folder, folder, config, work.models, rate=RATE, samples=n, stats=work.stats)
+    stats = work.stats_at(start // HOP, n // HOP)
+    part = Work(work.path, folder, folder, config, work.models, rate=RATE, samples=n, stats=stats)
     part.diagnosis = work.diagnosis
     try:
         clean = part.new_track("clean").fill([(0, work.track["separator_input"].read(start, n))])
@@ -160,7 +161,7 @@ def compare(work: Work, start: int, crowd: np.ndarray, folder: Path) -> dict[str
         powers = [operator.spectrum(sound, 0, part.frames).abs().square().sum(0).numpy() for sound in (clean, added)]
         out = {}
         for way, gains in (("mix", mix), ("stems", stems * there)):
-            out[f"sdr_{way}"], out[f"octaves_{way}"] = nearness(gains, wanted, *powers, work.stats.in_band > 0)
+            out[f"sdr_{way}"], out[f"octaves_{way}"] = nearness(gains, wanted, *powers, stats.in_band > 0)
         return out
     finally:
         part.close()

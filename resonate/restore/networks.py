@@ -63,7 +63,7 @@ class Restore:
         for first in range(0, work.frames, operator.FRAMES):
             count = min(operator.FRAMES, work.frames - first)
             parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
-            mask.write_rows(first, ratio_masks(magnitude(parts), work.stats.in_band))
+            mask.write_rows(first, ratio_masks(magnitude(parts), work.stats_at(first, count).in_band))
         taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
@@ -89,8 +89,9 @@ class Restore:
     def _effect(self, work: Work) -> dict[str, Any]:
         low, high, total = np.inf, 0.0, 0.0
         for first in range(0, work.frames, operator.FRAMES):
-            rows = work.store["gain"].read_rows(first, min(operator.FRAMES, work.frames - first)).astype(np.float64)
-            inside = rows[:, work.stats.in_band > 0]
+            count = min(operator.FRAMES, work.frames - first)
+            rows = work.store["gain"].read_rows(first, count).astype(np.float64)
+            inside = rows[:, work.stats_at(first, count).in_band > 0]
             low, high, total = min(low, inside.min()), max(high, inside.max()), total + inside.mean(1).sum()
         return {
             **({"held_back": "nothing rises over the noise: no equaliser, no extension"} if steady(work) else {}),
@@ -130,7 +131,8 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
     for i in range(first, len(places)):
         x = torch.from_numpy(source.read(places[i] * HOP, block * HOP))[None].to(work.models.device)
         with torch.inference_mode():
-            out = model(x, work.stats, config.strength.gain, extension_strength(config) if extend else 0.0,
+            out = model(x, work.stats_at(places[i], block), config.strength.gain,
+                        extension_strength(config) if extend else 0.0,
                         faithful=config.mode == "reveal" or steady(work))  # fmt: skip
         last = i == len(places) - 1
         rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
@@ -148,7 +150,7 @@ def presence(work: Work, first: int, count: int) -> np.ndarray:
     music = stems.reshape(len(STEMS), 2, BINS, count).sum(0)
     parts = magnitude(torch.stack([music, given - music]))
     share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
-    share[work.stats.in_band == 0] = 1.0
+    share[work.stats_at(first, count).in_band == 0] = 1.0
     return share
 
 

@@ -29,7 +29,7 @@ from resonate.usage import peak_mb
 log = logging.getLogger(__name__)
 
 #: Goes up when the report's fields, the result's files or what a stage makes of the same settings change.
-FORMAT = 4
+FORMAT = 5
 
 _PACKAGES = ("torch", "demucs", "av", "numpy", "scipy", "soxr")
 

@@ -118,7 +118,7 @@ class Diagnose:
         return asdict(config.clean)
 
     def run(self, work: Work) -> dict[str, Any]:
-        """Sets `stats` and `diagnosis`; adds track `heard`: the AGC's gain in dB, 20 values a second."""
+        """Sets `stats`, `parts` and `diagnosis`; adds track `heard`: the AGC's gain in dB, 20 values a second."""
         meter, diagnoser = LoudnessMeter(work.rate), Diagnoser()
         peak, energy, total = 0.0, 0.0, np.zeros(2)
         own, working = work.track["input"], work.track["ingested"]
@@ -134,7 +134,7 @@ class Diagnose:
             work.tell(self.name, 0.5 + 0.5 * start / working.length)
         work.silent = peak < SILENCE
         found = diagnoser.finish(work.silent)
-        work.stats = found.stats
+        work.stats, work.parts = found.stats, found.parts
         heard = work.new_track("heard", 1, len(found.heard.gain_db), PER_SECOND)
         heard.write(0, found.heard.gain_db[None])
         loudness = meter.loudness()

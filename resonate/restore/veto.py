@@ -100,9 +100,9 @@ def judge(work: Work, gain: Store, extension: Track) -> list[dict[str, Any]]:
 
     def verdicts(first: int, count: int, gap: bool) -> dict[str, Judgement]:
         given = _mid(source, first, count)
-        revealed = given * gain.read_rows(first, count).astype(np.float32).T
+        revealed, stats = given * gain.read_rows(first, count).astype(np.float32).T, work.stats_at(first, count)
         return {
-            "gain": faithfulness.check(revealed, given, work.stats.floor_db, work.stats.in_band, limits, gap),
+            "gain": faithfulness.check(revealed, given, stats.floor_db, stats.in_band, limits, gap),
             "extension": faithfulness.check_extension(_mid(extension, first, count), given, limits),
         }
 
@@ -114,10 +114,10 @@ def judge_sound(work: Work, stage: str, made: Sound, given: Sound, rate: int = R
 
     At 44.1 kHz inside the captured band; at other rates everywhere, and the frequencies of the checks shift with it.
     """
-    at_home = rate == RATE
-    floor, band = (work.stats.floor_db, work.stats.in_band) if at_home else (_NO_FLOOR, None)
 
     def verdicts(first: int, count: int, gap: bool) -> dict[str, Judgement]:
+        stats = work.stats_at(first, count)
+        floor, band = (stats.floor_db, stats.in_band) if rate == RATE else (_NO_FLOOR, None)
         before, after = _mid(given, first, count), _mid(made, first, count)
         return {"sound": faithfulness.check(after, before, floor, band, work.config.veto, gap)}
 

@@ -139,7 +139,8 @@ class Work:
     of the result folder. Tracks and stores of earlier stages are there for reading alone.
 
     Set by ingest: `source`, `rate` and `samples` (the recording's own), `track["input"]` (stereo, at its rate) and
-    `track["ingested"]` (44.1 kHz). Set by diagnose: `stats`; by choose: `made_from`.
+    `track["ingested"]` (44.1 kHz). Set by diagnose: `stats` (of all of it) and `parts` ((first frame, statistics) of
+    each, where its band moves); by choose: `made_from`.
     `silent` is set once nothing is left to restore.
     """
 
@@ -154,6 +155,7 @@ class Work:
     samples: int = 0
     silent: bool = False
     stats: RecordingStats | None = None
+    parts: list[tuple[int, RecordingStats]] = field(default_factory=list)
     made_from: str = "mix"
     diagnosis: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -171,6 +173,12 @@ class Work:
     def frames(self) -> int:
         """STFT frames at 44.1 kHz."""
         return frame_count(self.length)
+
+    def stats_at(self, first: int, count: int = 1) -> RecordingStats:
+        """Statistics of the part that the middle of the frames [first, first + count) belongs to."""
+        assert self.stats is not None
+        begun = [stats for start, stats in self.parts if start <= first + count // 2]
+        return begun[-1] if begun else self.stats
 
     @property
     def output_rate(self) -> int:

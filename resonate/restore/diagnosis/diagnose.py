@@ -15,6 +15,7 @@ from resonate.restore.diagnosis.finished import captured
 from resonate.restore.diagnosis.hum import HumMeter
 from resonate.restore.diagnosis.levels import PER_SECOND, LevelMeter
 from resonate.restore.diagnosis.listener import listen
+from resonate.restore.diagnosis.parts import PartMeter, described
 from resonate.restore.diagnosis.room import OCTAVES, Room, estimate_room
 from resonate.restore.diagnosis.scene import Scene, hear
 from resonate.restore.diagnosis.songs import SetList, find_songs
@@ -36,9 +37,11 @@ class Heard:
 
 @dataclass(frozen=True)
 class Findings:
-    """What :class:`Diagnoser` found: statistics for the restorer, what was heard over time, figures for the report."""
+    """What :class:`Diagnoser` found: statistics for the restorer, of all of it and of each part ((first frame,
+    statistics)), what was heard over time, figures for the report."""
 
     stats: RecordingStats
+    parts: list[tuple[int, RecordingStats]]
     heard: Heard
     figures: dict[str, Any]
 
@@ -48,7 +51,7 @@ class Diagnoser:
 
     def __init__(self) -> None:
         self._clipping = ClippingMeter()
-        self._stats, self._levels = StatsAccumulator(), LevelMeter()
+        self._stats, self._parts, self._levels = StatsAccumulator(), PartMeter(), LevelMeter()
         self._hum, self._codec, self._channels = HumMeter(), CodecMeter(), ChannelMeter()
 
     def push_own(self, block: np.ndarray) -> None:
@@ -58,12 +61,13 @@ class Diagnoser:
     def push(self, block: np.ndarray) -> None:
         """Add the next (2, n) block at 44.1 kHz."""
         self._stats.update(block)
-        for meter in (self._levels, self._hum, self._codec, self._channels):
+        for meter in (self._parts, self._levels, self._hum, self._codec, self._channels):
             meter.push(block)
 
     def finish(self, silent: bool = False) -> Findings:
         """All findings. Of a silent recording nothing is said but that."""
         stats, levels, clipping = self._stats.finish(), self._levels.finish(), self._clipping.finish()
+        parts = self._parts.finish()
         inside = stats.in_band > 0
         figures: dict[str, Any] = {
             "clipped_share": round(clipping.hard_share, 7),
@@ -71,17 +75,19 @@ class Diagnoser:
             "clip_levels": {"high": list(clipping.high), "low": list(clipping.low)},
             "low_hz": round(stats.low_hz, 1),
             "high_hz": round(stats.high_hz, 1),
+            "parts": described(parts),
             "hum": self._hum.finish().to_dict(),
             "codec": self._codec.finish().to_dict(),
             "channels": self._channels.finish().to_dict(),
         }
         if silent:
             zeros = np.zeros(len(levels), np.float32)
-            return Findings(stats, Heard(zeros, Scene(zeros, 0.0, 0.0, False, False)), figures | _nothing())
+            return Findings(stats, [], Heard(zeros, Scene(zeros, 0.0, 0.0, False, False)), figures | _nothing())
         scene = hear(levels)
         heard = Heard(listen(levels), scene)
         return Findings(
             stats,
+            parts,
             heard,
             figures
             | {

@@ -28,6 +28,11 @@ def sentences(d: Mapping[str, Any]) -> list[str]:
         return ["The recording is silent."]
     out = [f"The recording lasts {d['seconds']:.1f} s, with peaks at {d['peak_dbfs']:.1f} dBFS."]
     out.append(f"Music was captured between about {d['low_hz']:.0f} and {d['high_hz']:.0f} Hz.")
+    for part in d["parts"][1:]:
+        out.append(
+            f"From {clock(part['from'])} on, it was captured between about {part['low_hz']:.0f} and "
+            f"{part['high_hz']:.0f} Hz."
+        )
     out += _crowd(d) + _damage(d) + _format(d) + _songs(d)
     if d["clean"]:
         out.append("It sounds clean already, like a finished mix; unless clean.bypass=false it stays as it is.")
