@@ -11,7 +11,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from resonate import RATE
 from resonate.errors import UserError
-from resonate.models.restorer import Restorer, RestorerConfig, apply_gain, istft, stft
+from resonate.models.restorer import Restorer, RestorerConfig, apply_gain, follow, istft, stft
 from resonate.models.restorer_networks import band_edges
 from resonate.models.separator import apply_separator, build_separator, segment_samples
 from resonate.models.stats import BINS, StatsAccumulator, measure_stats
@@ -83,14 +83,31 @@ def test_stats_do_not_depend_on_block_length():
     assert (streamed.low_hz, streamed.high_hz) == (whole.low_hz, whole.high_hz)
 
 
-def test_gain_is_bounded_and_one_outside_the_band(restorer):
+def test_gain_is_bounded_and_beyond_the_band_that_of_its_edges_but_never_above_one(restorer):
     x = band_limited(150.0, 6000.0)
     stats = measure_stats(x)
-    gain = restorer(torch.from_numpy(x)[None], stats).gain
-    outside = torch.from_numpy(stats.in_band) == 0
-    assert gain.min() >= 0 and gain.max() <= restorer.max_gain
-    assert (gain[:, outside] - 1).abs().max() == 0
-    assert gain[:, ~outside].min() > 0
+    gain = restorer(torch.from_numpy(x)[None], stats).gain[0]
+    inside = np.flatnonzero(stats.in_band)
+    low, high = int(inside[0]), int(inside[-1])
+    assert gain.min() > 0 and gain.max() <= restorer.max_gain
+    near = (gain[int(high * 2 ** (-1 / 3)) : high + 1].log10().mean(0), gain[low : 2 * low + 1].log10().mean(0))
+    for beyond, edge in zip((gain[high + 1 :], gain[:low]), near, strict=True):
+        assert (beyond - (10**edge).clamp(max=1)).abs().max() < 0.02
+        assert beyond.max() <= 1 and (beyond - beyond[:1]).abs().max() < 1e-6
+    still = restorer(torch.from_numpy(x)[None], stats, gain_strength=0.0).gain
+    assert (still == 1).all()
+
+
+def test_noise_beyond_the_band_is_turned_down_with_the_band_s_edge():
+    """No rim is left where the band ends: bins on both sides of the edge get alike gains."""
+    in_band = np.zeros(BINS)
+    in_band[10:401] = 1
+    gain_db = torch.full((1, BINS, 6), -20.0)
+    gain_db[..., 3:] = 15.0
+    followed = follow(gain_db, in_band)
+    assert (followed[..., :3] == -20).all()
+    assert (followed[0, 10:401, 3:] == 15).all()
+    assert (followed[0, 401:, 3:] == 0).all() and (followed[0, :10, 3:] == 0).all()
 
 
 def test_apply_gain_is_linear():

@@ -1,10 +1,11 @@
 """The restorer: one network that dereverberates inside the captured band and fills the missing bands.
 
 Inside the captured band it only applies a bounded, positive, time-varying gain per STFT bin to what was captured (with
-its phase), so it cannot invent. There are two such gains: the full one, with a corrective EQ, aims at the spectrum of
-the dry, full-band mix, which also lifts what is weak and noisy; the faithful one aims at the waveform, and so mostly
-lowers crowd and reverberation. Outside the band it predicts a magnitude and puts it on a carrier made of captured
-signal: above the band, the octave below the edge translated upwards; below it, what little is left there.
+its phase), so it cannot invent. What lies beyond the band, noise, follows the gains next to it, but is never raised.
+There are two such gains: the full one, with a corrective EQ, aims at the spectrum of the dry, full-band mix, which also
+lifts what is weak and noisy; the faithful one aims at the waveform, and so mostly lowers crowd and reverberation.
+Outside the band it predicts a magnitude and puts it on a carrier made of captured signal: above the band, the octave
+below the edge translated upwards; below it, what little is left there.
 
 What predicts them is one of `resonate.models.restorer_networks`.
 """
@@ -90,8 +91,8 @@ class RestorerOutput:
     """What a block becomes.
 
     Attributes:
-        gain: (batch, bins, frames), linear, >= 0: the predicted gain, full (times the corrective EQ) or faithful; 1
-            outside the captured band, where the little that is there stays as it is. Complex with a correction.
+        gain: (batch, bins, frames), linear, >= 0: the predicted gain, full (times the corrective EQ) or faithful;
+            beyond the captured band see :func:`follow`. Complex with a correction.
         extension: (batch, channels, samples): the filled bands.
     """
 
@@ -214,7 +215,7 @@ class Restorer(nn.Module):
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
         heads = self.heads(mid, ltas, floor, in_band)
         gain_db = self.config.faithful_share * heads.faithful_db if faithful else heads.full_db
-        gain = 10 ** (gain_strength * gain_db / 20 * in_band[..., None])
+        gain = 10 ** (gain_strength * follow(gain_db, stats.in_band) / 20)
         if heads.correction is not None:
             gain = gain * (1 + gain_strength * in_band[..., None] * (heads.correction - 1))
         if extension_strength == 0:
@@ -223,6 +224,23 @@ class Restorer(nn.Module):
         magnitude = 10 ** (heads.extension_db / 20) * (N_FFT / 4.0) * (1 - in_band[..., None]) * extension_strength
         extension = istft(carrier * magnitude[:, None], x.shape[-1])
         return RestorerOutput(gain, _outside(extension, stats))
+
+
+def follow(gain_db: Tensor, in_band: np.ndarray) -> Tensor:
+    """Gains in dB, (..., bins, frames), that beyond the captured band are those next to it, at most 0 dB.
+
+    Beyond the band there is noise alone. If it stayed as it is where the band is turned down, a rim of it would be left
+    at the edge, which sings. Means over the third of an octave below the upper edge and the octave above the lower.
+
+    Args:
+        in_band: (bins,) 1 inside the captured band.
+    """
+    inside = np.flatnonzero(in_band)
+    low, high = int(inside[0]), int(inside[-1])
+    above = gain_db[..., int(high * 2 ** (-1 / 3)) : high + 1, :].mean(-2, keepdim=True).clamp(max=0.0)
+    below = gain_db[..., low : 2 * low + 1, :].mean(-2, keepdim=True).clamp(max=0.0)
+    bins = torch.arange(gain_db.shape[-2], device=gain_db.device)[:, None]
+    return torch.where(bins < low, below, torch.where(bins > high, above, gain_db))
 
 
 def _outside(x: Tensor, stats: RecordingStats) -> Tensor:

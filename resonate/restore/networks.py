@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from resonate import STEMS
-from resonate.models.restorer import Restorer
+from resonate.models.restorer import Restorer, follow
 from resonate.models.stats import BINS, HOP
 from resonate.restore import grid, operator, veto
 from resonate.restore.config import RestoreConfig
@@ -144,14 +144,15 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
 
 def presence(work: Work, first: int, count: int) -> np.ndarray:
     """(1025, count) float32 in [0, 1]: the separated music's share of the magnitudes, music and crowd, in frames
-    [first, first + count); 1 outside the captured band, where nothing can be separated. See :func:`ratio_masks`."""
+    [first, first + count); beyond the captured band, where nothing can be separated, the share next to it. See
+    :func:`ratio_masks` and :func:`resonate.models.restorer.follow`."""
     given = operator.spectrum(work.track["separator_input"], first, count)
     stems = operator.spectrum(work.track["separated"], first, count)
     music = stems.reshape(len(STEMS), 2, BINS, count).sum(0)
     parts = magnitude(torch.stack([music, given - music]))
     share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
-    share[work.stats_at(first, count).in_band == 0] = 1.0
-    return share
+    share_db = follow(20 * torch.from_numpy(share).log10(), work.stats_at(first, count).in_band)
+    return (10 ** (share_db / 20)).numpy()
 
 
 def _music(work: Work) -> Track:
