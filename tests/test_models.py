@@ -91,23 +91,25 @@ def test_gain_is_bounded_and_beyond_the_band_that_of_its_edges_but_never_above_o
     low, high = int(inside[0]), int(inside[-1])
     assert gain.min() > 0 and gain.max() <= restorer.max_gain
     near = (gain[int(high * 2 ** (-1 / 3)) : high + 1].log10().mean(0), gain[low : 2 * low + 1].log10().mean(0))
-    for beyond, edge in zip((gain[high + 1 :], gain[:low]), near, strict=True):
-        assert (beyond - (10**edge).clamp(max=1)).abs().max() < 0.02
-        assert beyond.max() <= 1 and (beyond - beyond[:1]).abs().max() < 1e-6
+    for beyond, edge in zip((gain[high + 1], gain[low - 1]), near, strict=True):
+        assert (beyond - (10**edge).clamp(max=1)).abs().max() < 0.2
+    assert gain[:low].max() <= 1 and gain[high + 1 :].max() <= 1
+    assert (gain[round(high * 1.5) :] == 1).all() and (gain[: int(low / 1.5)] == 1).all()
     still = restorer(torch.from_numpy(x)[None], stats, gain_strength=0.0).gain
     assert (still == 1).all()
 
 
 def test_noise_beyond_the_band_is_turned_down_with_the_band_s_edge():
-    """No rim is left where the band ends: bins on both sides of the edge get alike gains."""
+    """No rim is left where the band ends, nothing is raised, and half an octave on all is as it was."""
     in_band = np.zeros(BINS)
     in_band[10:401] = 1
     gain_db = torch.full((1, BINS, 6), -20.0)
     gain_db[..., 3:] = 15.0
-    followed = follow(gain_db, in_band)
-    assert (followed[..., :3] == -20).all()
-    assert (followed[0, 10:401, 3:] == 15).all()
-    assert (followed[0, 401:, 3:] == 0).all() and (followed[0, :10, 3:] == 0).all()
+    down, up = follow(gain_db, in_band)[0, :, :3], follow(gain_db, in_band)[0, :, 3:]
+    assert (down[10:401] == -20).all() and (down[401] < -19.8).all()
+    assert (down.diff(dim=0)[400:] >= 0).all() and (down.diff(dim=0)[:10] <= 0).all()
+    assert (down[round(401 * 2**0.5) :] == 0).all() and (down[: int(10 / 2**0.5)] == 0).all()
+    assert (up[10:401] == 15).all() and (up[401:] == 0).all() and (up[:10] == 0).all()
 
 
 def test_apply_gain_is_linear():

@@ -11,6 +11,7 @@ from scipy.signal import butter, sosfiltfilt
 from test_band_edges import octaves, studio
 
 from resonate import RATE
+from resonate.models.restorer import FADE_OCTAVES
 from resonate.models.stats import HOP, StatsAccumulator, bin_frequencies, measure_stats
 from resonate.restore import diagnosis, networks
 from resonate.restore.diagnosis.parts import LEAST_PIECES, PartMeter, described
@@ -101,7 +102,7 @@ def test_sums_of_two_stretches_are_those_of_both():
 
 
 def test_each_part_is_restored_with_its_own_band(tmp_path, monkeypatch):
-    """Gains are 1 beyond the edge of the part, the extension begins there, and masks take the band next to it."""
+    """Gains are 1 well beyond the edge of the part, the extension begins there, and masks take the band next to it."""
     monkeypatch.setattr(networks, "RESTORE_BLOCK", 96)
     monkeypatch.setattr(networks, "RESTORE_HOP", 72)
     work = work_on(music(6.0, RATE), tmp_path)
@@ -113,8 +114,9 @@ def test_each_part_is_restored_with_its_own_band(tmp_path, monkeypatch):
     gain = work.store["gain"].read_rows(0, work.frames)
     freqs, clear = bin_frequencies(), 96
     early, late = gain[: change - clear], gain[change + clear :]
-    assert (late[:, freqs > 3000.0] == 1.0).all() and (early[:, freqs > 12000.0] == 1.0).all()
-    assert (early[:, (freqs > 3000.0) & (freqs < 12000.0)] != 1.0).any()
+    fade = 2**FADE_OCTAVES
+    assert (late[:, freqs > 3000.0 * fade] == 1.0).all() and (early[:, freqs > 12000.0 * fade] == 1.0).all()
+    assert (early[:, (freqs > 3000.0 * fade) & (freqs < 12000.0)] != 1.0).any()
     added = np.abs(np.fft.rfft(work.track["extension"].read((change + clear) * HOP, RATE).mean(0)))
     before = np.abs(np.fft.rfft(work.track["extension"].read(clear * HOP, RATE).mean(0)))
     middle = slice(5000, 9000)

@@ -1,7 +1,7 @@
 """The restorer: one network that dereverberates inside the captured band and fills the missing bands.
 
 Inside the captured band it only applies a bounded, positive, time-varying gain per STFT bin to what was captured (with
-its phase), so it cannot invent. What lies beyond the band, noise, follows the gains next to it, but is never raised.
+its phase), so it cannot invent. The noise beyond the band follows the gains next to it down, and fades to what it was.
 There are two such gains: the full one, with a corrective EQ, aims at the spectrum of the dry, full-band mix, which also
 lifts what is weak and noisy; the faithful one aims at the waveform, and so mostly lowers crowd and reverberation.
 Outside the band it predicts a magnitude and puts it on a carrier made of captured signal: above the band, the octave
@@ -26,6 +26,8 @@ from resonate.models.stats import BINS, HOP, N_FFT, RecordingStats
 #: dB per unit of a natural logarithm of magnitudes.
 DB = 20.0 / 2.302585093
 NETWORKS = ("bands", "unet")
+#: Octaves beyond the captured band over which :func:`follow` fades.
+FADE_OCTAVES = 0.5
 
 
 @dataclass(frozen=True)
@@ -227,10 +229,12 @@ class Restorer(nn.Module):
 
 
 def follow(gain_db: Tensor, in_band: np.ndarray) -> Tensor:
-    """Gains in dB, (..., bins, frames), that beyond the captured band are those next to it, at most 0 dB.
+    """Gains in dB, (..., bins, frames), that beyond the captured band begin as those next to it, at most 0 dB, and are
+    0 dB from `FADE_OCTAVES` on.
 
     Beyond the band there is noise alone. If it stayed as it is where the band is turned down, a rim of it would be left
-    at the edge, which sings. Means over the third of an octave below the upper edge and the octave above the lower.
+    at the edge, which sings. The gains are means over the third of an octave below the upper edge and over the octave
+    above the lower.
 
     Args:
         in_band: (bins,) 1 inside the captured band.
@@ -240,7 +244,9 @@ def follow(gain_db: Tensor, in_band: np.ndarray) -> Tensor:
     above = gain_db[..., int(high * 2 ** (-1 / 3)) : high + 1, :].mean(-2, keepdim=True).clamp(max=0.0)
     below = gain_db[..., low : 2 * low + 1, :].mean(-2, keepdim=True).clamp(max=0.0)
     bins = torch.arange(gain_db.shape[-2], device=gain_db.device)[:, None]
-    return torch.where(bins < low, below, torch.where(bins > high, above, gain_db))
+    beyond = torch.log2(torch.maximum(bins / high, low / bins.clamp(min=0.5)))
+    share = (1 - beyond / FADE_OCTAVES).clamp(min=0.0)
+    return torch.where(bins < low, below * share, torch.where(bins > high, above * share, gain_db))
 
 
 def _outside(x: Tensor, stats: RecordingStats) -> Tensor:
