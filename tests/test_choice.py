@@ -16,8 +16,9 @@ from resonate.restore import choice
 from resonate.restore.choice import Choose, nearness, stretches, verdict
 from resonate.restore.command import main
 from resonate.restore.config import Choose as Settings
+from resonate.restore.config import Strength, Veto
 from resonate.restore.diagnosis.truth import made_up_stems
-from resonate.restore.networks import presence
+from resonate.restore.networks import Restore, gain_rows, presence
 from resonate.restore.proof import prove
 
 N = 18 * RATE
@@ -51,7 +52,7 @@ def splitting(at_hz: float, keep_low: bool):
 def work(tmp_path):
     x = high_crowd(N)
     x[:, : 14 * RATE] += low_music(14 * RATE)
-    made = work_on(x, tmp_path, choose=Settings(track="auto", seconds=3.0))
+    made = work_on(x, tmp_path, choose=Settings(track="auto", seconds=3.0), strength=Strength(crowd=0.0))
     made.diagnosis |= {"songs": {"songs": [[0.0, 14.0]], "gaps": [[14.0, 18.0]]}, "music_to_crowd_db": 3.0}
     yield made
     made.close()
@@ -142,6 +143,22 @@ def test_presence_is_the_share_that_a_hedging_separator_means(work):
     work.new_track("separated", 8).fill([(0, stems.reshape(8, N))])
     inside = work.stats.in_band > 0
     assert presence(work, 0, 200)[inside] == pytest.approx(1 / 3, abs=1e-2)
+
+
+@pytest.mark.parametrize(("strength", "share"), [({}, 0.5), ({"crowd": 0.0}, 0.0), ({"crowd": 1.0}, 1.0),
+                                                ({"crowd": 0.5, "gain": 0.0}, 0.0)])  # fmt: skip
+def test_the_mix_takes_a_share_of_the_mask_against_the_crowd(strength, share, tmp_path):
+    """In dB, on top of the restorer's gains; with strength.gain=0 nothing is touched."""
+    n = 3 * RATE
+    work = work_on(low_music(n) + high_crowd(n), tmp_path, strength=Strength(**strength), veto=Veto(enabled=False))
+    work.new_track("separated", 8).fill([(0, np.tile(low_music(n) / 4, (4, 1)))])
+    heard = np.concatenate([rows for rows, _ in gain_rows(work, work.track["separator_input"], extend=False)])
+    Restore().run(work)
+    gain = work.store["gain"].read_rows(0, work.frames).astype(np.float32)
+    wanted = heard[: work.frames] * presence(work, 0, work.frames).T ** share
+    np.testing.assert_allclose(gain, wanted, rtol=2e-3, atol=1e-6)
+    assert share > 0 or strength.get("gain", 1.0) > 0 or (gain == 1.0).all()
+    work.close()
 
 
 def test_a_track_made_from_stems_keeps_the_ledger_and_its_proof(tmp_path, monkeypatch):

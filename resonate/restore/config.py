@@ -80,9 +80,17 @@ class Choose:
 
 @dataclass
 class Strength:
-    """How much of the restorer's gain and extension is used, 0..1."""
+    """How much is used, 0..1.
+
+    Attributes:
+        gain: of the restorer's gains, and of the mask against the crowd.
+        crowd: of the mask of the separator against the crowd, in dB, beside the gains, in a track that is made from
+            the mix; 0 leaves the crowd to the restorer.
+        extension: of the filled bands.
+    """
 
     gain: float = 1.0
+    crowd: float = 0.5
     extension: float = 1.0
 
 
@@ -192,6 +200,7 @@ _BOUNDS = {
     "choose.seconds": (2.0, 60.0),
     "choose.least_db": (0.0, 20.0),
     "strength.gain": (0.0, 1.0),
+    "strength.crowd": (0.0, 1.0),
     "strength.extension": (0.0, 1.0),
     "equalise.max_db": (0.0, 12.0),
     "match.max_db": (0.0, 12.0),

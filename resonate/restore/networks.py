@@ -40,6 +40,7 @@ class Restore:
         return {
             "mode": config.mode,
             "gain": config.strength.gain,
+            "crowd": config.strength.crowd,
             "extension": extension_strength(config),
             "block_frames": RESTORE_BLOCK,
             "hop_frames": RESTORE_HOP,
@@ -62,14 +63,14 @@ class Restore:
             self._network(work, gain, extension)
         for first in range(0, work.frames, operator.FRAMES):
             count = min(operator.FRAMES, work.frames - first)
-            parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
-            mask.write_rows(first, ratio_masks(magnitude(parts), work.stats_at(first, count).in_band))
+            parts = magnitude(_stems(work, first, count))
+            mask.write_rows(first, ratio_masks(parts, work.stats_at(first, count).in_band))
         taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
     def _network(self, work: Work, gain: Store, extension: Track) -> None:
-        stems = work.made_from == "stems"
-        source = _music(work) if stems else work.track["separator_input"]
+        source = _music(work) if work.made_from == "stems" else work.track["separator_input"]
+        share = crowd_share(work)
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
@@ -77,9 +78,9 @@ class Restore:
         for i, (rows, wave) in enumerate(gain_rows(work, source, extend, first), first):
             start = places[i]
             if i >= done:
-                if stems:
+                if share:
                     rows = rows[: work.frames - start]
-                    rows = rows * presence(work, start, len(rows)).T
+                    rows = rows * presence(work, start, len(rows)).T ** share
                 gain.write_rows(start, rows)
                 if extend:
                     extension.write(start * HOP, wave)
@@ -142,17 +143,27 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
         yield rows, wave_fader.push(wave, last)
 
 
+def crowd_share(work: Work) -> float:
+    """Exponent of :func:`presence` in the gains: a second opinion on what is crowd, of a network that errs elsewhere.
+    All of it counts where the track is made from the stems, and the restorer has heard the crowd masked."""
+    return 1.0 if work.made_from == "stems" else work.config.strength.crowd * work.config.strength.gain
+
+
 def presence(work: Work, first: int, count: int) -> np.ndarray:
     """(1025, count) float32 in [0, 1]: the separated music's share of the magnitudes, music and crowd, in frames
     [first, first + count); beyond the captured band, where nothing can be separated, the share next to it. See
     :func:`ratio_masks` and :func:`resonate.models.restorer.follow`."""
     given = operator.spectrum(work.track["separator_input"], first, count)
-    stems = operator.spectrum(work.track["separated"], first, count)
-    music = stems.reshape(len(STEMS), 2, BINS, count).sum(0)
+    music = _stems(work, first, count).sum(0)
     parts = magnitude(torch.stack([music, given - music]))
     share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
     share_db = follow(20 * torch.from_numpy(share).log10(), work.stats_at(first, count).in_band)
     return (10 ** (share_db / 20)).numpy()
+
+
+def _stems(work: Work, first: int, count: int) -> torch.Tensor:
+    """(4, 2, 1025, count) spectra of the separated stems."""
+    return operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
 
 
 def _music(work: Work) -> Track:
@@ -221,8 +232,9 @@ class Remix:
     """Apply gains and masks: each stem's revealed and extended part, and their sums.
 
     Made from the mix, the gains and the extension are those of the recording as a whole, and the masks, which only
-    share it out among the stems, add up to one: no flaw of the separation is heard in the track. Made from the stems,
-    the gains hold the stems' own masks against the crowd besides (see `resonate.restore.choice`).
+    share it out among the stems, add up to one: what the separation knows of the instruments is not heard in the track.
+    The gains hold the stems' mask against the crowd, too: a share of it, or all where the track is made from the stems
+    (see :func:`crowd_share` and `resonate.restore.choice`).
     """
 
     name = "remix"
