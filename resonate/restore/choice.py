@@ -33,7 +33,7 @@ from resonate.models.stats import HOP, bin_frequencies
 from resonate.restore import operator
 from resonate.restore.config import Choose as Settings
 from resonate.restore.config import RestoreConfig
-from resonate.restore.networks import crowd_share, gain_rows, presence
+from resonate.restore.networks import crowd_mask, gain_rows, presence
 from resonate.restore.precondition import bypassed
 from resonate.restore.separation import Separate
 from resonate.restore.store import Track
@@ -161,7 +161,7 @@ def compare(work: Work, start: int, crowd: np.ndarray, folder: Path) -> dict[str
         wanted, mix, stems = (_gains(part, heard) for heard in (clean, given, music))
         powers = [operator.spectrum(sound, 0, part.frames).abs().square().sum(0).numpy() for sound in (clean, added)]
         out = {}
-        for way, gains in (("mix", mix * there ** crowd_share(part)), ("stems", stems * there)):
+        for way, gains in (("mix", mix * crowd_mask(part, 0, part.frames)), ("stems", stems * there)):
             out[f"sdr_{way}"], out[f"octaves_{way}"] = nearness(gains, wanted, *powers, stats.in_band > 0)
         return out
     finally:

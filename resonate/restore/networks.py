@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from resonate import STEMS
 from resonate.models.restorer import Restorer, follow
@@ -24,6 +25,9 @@ RESTORE_BLOCK, RESTORE_HOP = 1024, 768
 #: dB by which the captured bands of a recording rise over their own noise floor, below which all of it is steady noise
 #: (white and pink noise: 0.8 at most; 48 captures of the validation split: 4.5 at least).
 STEADY_DB = 2.0
+
+#: Bins (0.7 kHz) over which the mask against the crowd is smoothed, see :func:`crowd_mask`.
+MASK_BINS = 33
 
 #: Unit of the masks on disk: whole numbers that add up to it over the four stems.
 MASK_UNIT = 65535
@@ -70,7 +74,7 @@ class Restore:
 
     def _network(self, work: Work, gain: Store, extension: Track) -> None:
         source = _music(work) if work.made_from == "stems" else work.track["separator_input"]
-        share = crowd_share(work)
+        masked = work.made_from == "stems" or work.config.strength.crowd * work.config.strength.gain > 0
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
@@ -78,9 +82,9 @@ class Restore:
         for i, (rows, wave) in enumerate(gain_rows(work, source, extend, first), first):
             start = places[i]
             if i >= done:
-                if share:
+                if masked:
                     rows = rows[: work.frames - start]
-                    rows = rows * presence(work, start, len(rows)).T ** share
+                    rows = rows * crowd_mask(work, start, len(rows)).T
                 gain.write_rows(start, rows)
                 if extend:
                     extension.write(start * HOP, wave)
@@ -143,10 +147,18 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
         yield rows, wave_fader.push(wave, last)
 
 
-def crowd_share(work: Work) -> float:
-    """Exponent of :func:`presence` in the gains: a second opinion on what is crowd, of a network that errs elsewhere.
-    All of it counts where the track is made from the stems, and the restorer has heard the crowd masked."""
-    return 1.0 if work.made_from == "stems" else work.config.strength.crowd * work.config.strength.gain
+def crowd_mask(work: Work, first: int, count: int) -> np.ndarray:
+    """(1025, count) in [0, 1]: how far the separator's mask against the crowd counts beside the restorer's gains.
+
+    It is a second opinion on what is crowd, of a network that errs elsewhere. Where the track is made from the mix, a
+    share of it in dB, and only as it is over 0.7 kHz: a mask that moves bin by bin makes noise sing, and tells no more.
+    All of :func:`presence` where the track is made from the stems, and the restorer has heard the crowd masked.
+    """
+    there = presence(work, first, count)
+    if work.made_from == "stems":
+        return there
+    share = work.config.strength.crowd * work.config.strength.gain
+    return np.exp(share * ndimage.uniform_filter1d(np.log(there), MASK_BINS, axis=0, mode="nearest"))
 
 
 def presence(work: Work, first: int, count: int) -> np.ndarray:
@@ -234,7 +246,7 @@ class Remix:
     Made from the mix, the gains and the extension are those of the recording as a whole, and the masks, which only
     share it out among the stems, add up to one: what the separation knows of the instruments is not heard in the track.
     The gains hold the stems' mask against the crowd, too: a share of it, or all where the track is made from the stems
-    (see :func:`crowd_share` and `resonate.restore.choice`).
+    (see :func:`crowd_mask` and `resonate.restore.choice`).
     """
 
     name = "remix"
