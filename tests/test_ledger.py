@@ -232,3 +232,13 @@ def test_crossfades_sum_to_one(length, block, hop):
     out = [fader.push(signal[a : a + block], last=i == len(places) - 1) for i, a in enumerate(places)]
     joined = np.concatenate(out)
     assert joined.shape == signal.shape and np.abs(joined - signal).max() < 1e-6
+
+
+def test_the_spectrum_of_a_sum_is_the_sum_of_the_spectra(tmp_path):
+    x = np.stack([music(1.0, RATE, seed=k) for k in range(4)]).reshape(8, -1)
+    track = Track(tmp_path / "x.npy", 8, RATE, RATE)
+    track.write(0, x)
+    frames = operator.frame_count(RATE)
+    each = operator.spectrum(track, 0, frames).reshape(4, 2, 1025, frames)
+    assert (operator.sum_spectrum(track, 0, frames) - each.sum(0)).abs().max() < 1e-3 * each.abs().max()
+    track.close()

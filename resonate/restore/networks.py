@@ -67,8 +67,8 @@ class Restore:
             self._network(work, gain, extension)
         for first in range(0, work.frames, operator.FRAMES):
             count = min(operator.FRAMES, work.frames - first)
-            parts = magnitude(_stems(work, first, count))
-            mask.write_rows(first, ratio_masks(parts, work.stats_at(first, count).in_band))
+            parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
+            mask.write_rows(first, ratio_masks(magnitude(parts), work.stats_at(first, count).in_band))
         taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
@@ -154,28 +154,27 @@ def crowd_mask(work: Work, first: int, count: int) -> np.ndarray:
     share of it in dB, and only as it is over 0.7 kHz: a mask that moves bin by bin makes noise sing, and tells no more.
     All of :func:`presence` where the track is made from the stems, and the restorer has heard the crowd masked.
     """
-    there = presence(work, first, count)
     if work.made_from == "stems":
-        return there
+        return presence(work, first, count)
     share = work.config.strength.crowd * work.config.strength.gain
-    return np.exp(share * ndimage.uniform_filter1d(np.log(there), MASK_BINS, axis=0, mode="nearest"))
+    smooth_db = ndimage.uniform_filter1d(_presence_db(work, first, count), MASK_BINS, axis=0, mode="nearest")
+    return 10 ** (share / 20 * smooth_db)
 
 
 def presence(work: Work, first: int, count: int) -> np.ndarray:
     """(1025, count) float32 in [0, 1]: the separated music's share of the magnitudes, music and crowd, in frames
     [first, first + count); beyond the captured band, where nothing can be separated, the share next to it. See
     :func:`ratio_masks` and :func:`resonate.models.restorer.follow`."""
+    return 10 ** (_presence_db(work, first, count) / 20)
+
+
+def _presence_db(work: Work, first: int, count: int) -> np.ndarray:
+    """:func:`presence` in dB."""
     given = operator.spectrum(work.track["separator_input"], first, count)
-    music = _stems(work, first, count).sum(0)
+    music = operator.sum_spectrum(work.track["separated"], first, count)
     parts = magnitude(torch.stack([music, given - music]))
     share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
-    share_db = follow(20 * torch.from_numpy(share).log10(), work.stats_at(first, count).in_band)
-    return (10 ** (share_db / 20)).numpy()
-
-
-def _stems(work: Work, first: int, count: int) -> torch.Tensor:
-    """(4, 2, 1025, count) spectra of the separated stems."""
-    return operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
+    return follow(torch.from_numpy(20 * np.log10(share)), work.stats_at(first, count).in_band).numpy()
 
 
 def _music(work: Work) -> Track:

@@ -51,6 +51,12 @@ def mid_spectrum(track: Track, first: int, count: int) -> torch.Tensor:
     return _transform(samples.mean(0))
 
 
+def sum_spectrum(track: Track, first: int, count: int) -> torch.Tensor:
+    """(2, 1025, count): the sum over the stereo pairs of :func:`spectrum`, for the transforms of one."""
+    samples = torch.from_numpy(_padded(track, first * HOP - _PAD, (count - 1) * HOP + N_FFT))
+    return _transform(samples.reshape(-1, 2, samples.shape[-1]).sum(0))
+
+
 def _transform(samples: torch.Tensor) -> torch.Tensor:
     return torch.stft(samples, N_FFT, HOP, window=torch.hann_window(N_FFT), center=False, return_complex=True)
 
