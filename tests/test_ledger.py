@@ -240,5 +240,5 @@ def test_the_spectrum_of_a_sum_is_the_sum_of_the_spectra(tmp_path):
     track.write(0, x)
     frames = operator.frame_count(RATE)
     each = operator.spectrum(track, 0, frames).reshape(4, 2, 1025, frames)
-    assert (operator.sum_spectrum(track, 0, frames) - each.sum(0)).abs().max() < 1e-3 * each.abs().max()
+    assert (operator.sum_spectrum(track, 0, frames) - each.sum(0)).abs().max() < 1e-5 * each.abs().max()
     track.close()
