@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,11 +129,20 @@ def test_nearness_is_the_true_distortion_of_music_that_is_known():
     assert nothing == (0.0, 0.0)
 
 
+def test_the_mix_is_tried_with_its_share_of_the_mask(work, monkeypatch):
+    monkeypatch.setattr("resonate.restore.separation.apply_separator", splitting(3000.0, True))
+    tried = []
+    for share in (0.0, 1.0):
+        work.config = replace(work.config, strength=Strength(crowd=share))
+        tried.append(Choose().run(work)["tried"][0])
+    assert tried[1]["sdr_mix"] > tried[0]["sdr_mix"] + 1.0 and tried[1]["sdr_stems"] == tried[0]["sdr_stems"]
+
+
 def test_presence_is_a_mask_that_finds_the_music(work):
     stems = np.zeros((4, 2, N), np.float32)
     stems[3, :, : 14 * RATE] = low_music(14 * RATE)
     work.new_track("separated", 8).fill([(0, stems.reshape(8, N))])
-    mask = presence(work, 0, 200)
+    mask = presence(work, 0, 200, work.stats)
     assert mask.shape == (1025, 200) and mask.min() >= 0 and mask.max() <= 1
     assert np.median(mask[5:60]) > 0.9 and np.median(mask[300:]) < 0.01
 
@@ -142,7 +152,7 @@ def test_presence_is_the_share_that_a_hedging_separator_means(work):
     stems = np.stack([given / 12] * 4)
     work.new_track("separated", 8).fill([(0, stems.reshape(8, N))])
     inside = work.stats.in_band > 0
-    assert presence(work, 0, 200)[inside] == pytest.approx(1 / 3, abs=1e-2)
+    assert presence(work, 0, 200, work.stats)[inside] == pytest.approx(1 / 3, abs=1e-2)
 
 
 @pytest.mark.parametrize(("strength", "share"), [({}, 0.5), ({"crowd": 0.0}, 0.0), ({"crowd": 1.0}, 1.0),
@@ -155,9 +165,12 @@ def test_the_mix_takes_a_share_of_the_mask_against_the_crowd(strength, share, tm
     heard = np.concatenate([rows for rows, _ in gain_rows(work, work.track["separator_input"], extend=False)])
     Restore().run(work)
     gain = work.store["gain"].read_rows(0, work.frames).astype(np.float32)
-    there_db = np.pad(20 * np.log10(presence(work, 0, work.frames)), ((16, 16), (0, 0)), mode="edge")
-    smooth_db = np.mean([there_db[k : k + 1025] for k in range(33)], axis=0)
-    wanted = heard[: work.frames] * (10 ** (share * smooth_db / 20)).T
+    there_db, inside = 20 * np.log10(presence(work, 0, work.frames, work.stats)), work.stats.in_band > 0
+    padded = np.pad(there_db[inside], ((16, 16), (0, 0)), mode="symmetric")
+    there_db[inside] = np.mean([padded[k : k + inside.sum()] for k in range(33)], axis=0)
+    wanted = (heard[: work.frames] * (10 ** (share * there_db / 20)).T)[:, inside]
+    beyond, gain = gain[:, ~inside], gain[:, inside]
+    assert beyond.max() <= 1.0
     np.testing.assert_allclose(gain, wanted, rtol=2e-3, atol=1e-6)
     assert share > 0 or strength.get("gain", 1.0) > 0 or (gain == 1.0).all()
     work.close()

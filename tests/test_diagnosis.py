@@ -211,12 +211,13 @@ def test_finished_music_is_clean_and_captures_are_not():
 
 def test_reasons_name_what_is_wrong():
     good = {
-        "silent": False, "seconds": 60.0, "low_hz": 20.0, "high_hz": 20000.0, "captured": 0.01,
+        "silent": False, "seconds": 60.0, "parts": [], "low_hz": 20.0, "high_hz": 20000.0, "captured": 0.01,
         "clipped_share": 0.0, "soft_clipped_share": 0.0, "agc": {"range_db": 1.0},
     }  # fmt: skip
     assert clean.reasons(good, clean.CleanLimits()) == []
     bad = {"high_hz": 7000.0, "captured": 0.99, "clipped_share": 0.1, "agc": {"range_db": 19.0}, "silent": True,
-           "low_hz": 200.0}  # fmt: skip
+           "low_hz": 200.0,
+           "parts": [{"low_hz": 20.0, "high_hz": 16000.0}, {"low_hz": 20.0, "high_hz": 4000.0}]}  # fmt: skip
     for name, value in bad.items():
         assert len(clean.reasons({**good, name: value}, clean.CleanLimits())) == 1, name
 

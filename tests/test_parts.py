@@ -62,6 +62,37 @@ def test_a_filter_that_sets_in_begins_a_part_and_its_end_another(kind, hertz, ed
     assert lines[0]["from"] == 0.0 and lines[1][edge] == round(getattr(found[1][1], edge), 1)
 
 
+def test_short_changes_and_pauses_before_a_long_one_do_not_hide_it():
+    x = show(4 * LONG)
+    a, b, c = (round(k * RATE) for k in (LONG, LONG + SHORT, 2 * LONG))
+    x[:, a:b] = filtered(x[:, a:b], 4000.0)
+    x[:, c:] = filtered(x[:, c:], 4000.0)
+    piece = round(PIECE * RATE / HOP) * HOP
+    x[:, 13 * piece : 14 * piece] = 0
+    found = parts(x)
+    assert len(found) == 2 and abs(found[1][0] * HOP / RATE - 2 * LONG) <= PIECE
+    assert octaves(found[1][1].high_hz, 4000.0) < 0.5
+
+
+def test_the_piece_in_which_the_band_moves_belongs_to_the_wider_part():
+    """Captured treble must not be filled in once more."""
+    x = show(2 * LONG)
+    n = round(LONG * RATE)
+    for narrow in (slice(0, n), slice(n, None)):
+        y = x.copy()
+        y[:, narrow] = filtered(y[:, narrow], 4000.0)
+        begun = parts(y)[1][0] * HOP / RATE
+        assert begun <= LONG if narrow.stop else begun >= LONG
+
+
+def test_words_name_the_band_of_each_part():
+    told = {"low_hz": 20.0, "high_hz": 16000.0,
+            "parts": [{"from": 0.0, "low_hz": 20.0, "high_hz": 4000.0},
+                      {"from": 75.0, "low_hz": 30.0, "high_hz": 15000.0}]}
+    words = " ".join(diagnosis.sentences.band(told))
+    assert "20 and 4000 Hz, at first" in words and "From 1:15 on" in words and "30 and 15000 Hz" in words
+
+
 def test_what_lasts_less_than_four_pieces_is_no_part():
     x = show(3 * LONG)
     a, b = round(LONG * RATE), round((LONG + SHORT) * RATE)
@@ -90,7 +121,7 @@ def test_silence_and_other_levels_are_no_parts():
 
 def test_sums_of_two_stretches_are_those_of_both():
     x = show(8.0)
-    n = 200 * 16 * HOP // 10 * 10
+    n = 20 * 16 * HOP
     halves = [StatsAccumulator(), StatsAccumulator()]
     for half, block in zip(halves, (x[:, :n], x[:, n:]), strict=True):
         half.update(block)

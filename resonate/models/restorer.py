@@ -243,7 +243,7 @@ def follow(gain_db: Tensor, in_band: np.ndarray) -> Tensor:
     low, high = int(inside[0]), int(inside[-1])
     above = gain_db[..., int(high * 2 ** (-1 / 3)) : high + 1, :].mean(-2, keepdim=True).clamp(max=0.0)
     below = gain_db[..., low : 2 * low + 1, :].mean(-2, keepdim=True).clamp(max=0.0)
-    bins = torch.arange(gain_db.shape[-2], device=gain_db.device)[:, None]
+    bins = torch.arange(gain_db.shape[-2], dtype=torch.float32, device=gain_db.device)[:, None]
     beyond = torch.log2(torch.maximum(bins / high, low / bins.clamp(min=0.5)))
     share = (1 - beyond / FADE_OCTAVES).clamp(min=0.0)
     return torch.where(bins < low, below * share, torch.where(bins > high, above * share, gain_db))

@@ -33,7 +33,7 @@ def restore_array(x: np.ndarray, config: RestoreConfig, models: Models) -> dict[
         over stems is the premaster.
     """
     with work_through(x, config, models, _LAST) as (work, _):
-        return _parts(work)
+        return _restored(work)
 
 
 def restored_from(way: str, work: Work) -> dict[str, np.ndarray]:
@@ -43,10 +43,10 @@ def restored_from(way: str, work: Work) -> dict[str, np.ndarray]:
     stages = {stage.name: stage for stage in chain(work.config)}
     for name in ("restore", _LAST):
         _run(stages[name], work, work.folder.parent / f"{name}-{way}")
-    return _parts(work)
+    return _restored(work)
 
 
-def _parts(work: Work) -> dict[str, np.ndarray]:
+def _restored(work: Work) -> dict[str, np.ndarray]:
     shape = (len(STEMS), 2, work.length)
     return {key: work.track[key].read(0, work.length).reshape(shape) for key in ("revealed", "extended")}
 

@@ -156,12 +156,12 @@ def compare(work: Work, start: int, crowd: np.ndarray, folder: Path) -> dict[str
         added = part.new_track("added").fill([(0, crowd)])
         given = part.new_track("separator_input").fill([(0, clean.read(0, n) + crowd)])
         Separate().run(part)
-        there = presence(part, 0, part.frames)
+        there = presence(part, 0, part.frames, stats)
         music = part.new_track("music").fill((at, y[0]) for at, y in operator.apply(given, _reader(there)))
         wanted, mix, stems = (_gains(part, heard) for heard in (clean, given, music))
         powers = [operator.spectrum(sound, 0, part.frames).abs().square().sum(0).numpy() for sound in (clean, added)]
         out = {}
-        for way, gains in (("mix", mix * crowd_mask(part, 0, part.frames)), ("stems", stems * there)):
+        for way, gains in (("mix", mix * crowd_mask(part, 0, part.frames, stats)), ("stems", stems * there)):
             out[f"sdr_{way}"], out[f"octaves_{way}"] = nearness(gains, wanted, *powers, stats.in_band > 0)
         return out
     finally:

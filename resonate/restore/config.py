@@ -83,9 +83,9 @@ class Strength:
     """How much is used, 0..1.
 
     Attributes:
-        gain: of the restorer's gains, and of the mask against the crowd.
-        crowd: of the mask of the separator against the crowd, in dB, beside the gains, in a track that is made from
-            the mix; 0 leaves the crowd to the restorer.
+        gain: of the restorer's gains and, in a track that is made from the mix, of the mask against the crowd.
+        crowd: of the separator's mask against the crowd, in dB, beside the restorer's gains, in a track that is made
+            from the mix; 0 leaves the crowd to the restorer.
         extension: of the filled bands.
     """
 

@@ -30,7 +30,7 @@ PACE = {
 _PLAIN_PASS = 0.005
 
 #: The networks' stages: what each takes whatever its network, and what each MB of its weights adds.
-_SEPARATE, _RESTORE = (0.04, 0.008), (0.02, 0.009)
+_SEPARATE, _RESTORE = (0.04, 0.008), (0.03, 0.009)
 
 #: The page's previews: seconds of work and bytes of memory per second of sound, and how many seconds they hold at most.
 _PREVIEWS, _PREVIEW_BYTES, _PREVIEWED = 0.18, 1.1e6, 900.0

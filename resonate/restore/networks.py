@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from resonate import STEMS
 from resonate.models.restorer import Restorer, follow
-from resonate.models.stats import BINS, HOP
+from resonate.models.stats import BINS, HOP, RecordingStats
 from resonate.restore import grid, operator, veto
 from resonate.restore.config import RestoreConfig
 from resonate.restore.precondition import bypassed
@@ -84,7 +84,8 @@ class Restore:
             if i >= done:
                 if masked:
                     rows = rows[: work.frames - start]
-                    rows = rows * crowd_mask(work, start, len(rows)).T
+                    # The statistics that the network was given for this block.
+                    rows = rows * crowd_mask(work, start, len(rows), work.stats_at(start, RESTORE_BLOCK)).T
                 gain.write_rows(start, rows)
                 if extend:
                     extension.write(start * HOP, wave)
@@ -147,7 +148,7 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
         yield rows, wave_fader.push(wave, last)
 
 
-def crowd_mask(work: Work, first: int, count: int) -> np.ndarray:
+def crowd_mask(work: Work, first: int, count: int, stats: RecordingStats) -> np.ndarray:
     """(1025, count) in [0, 1]: how far the separator's mask against the crowd counts beside the restorer's gains.
 
     It is a second opinion on what is crowd, of a network that errs elsewhere. Where the track is made from the mix, a
@@ -155,32 +156,34 @@ def crowd_mask(work: Work, first: int, count: int) -> np.ndarray:
     All of :func:`presence` where the track is made from the stems, and the restorer has heard the crowd masked.
     """
     if work.made_from == "stems":
-        return presence(work, first, count)
-    share = work.config.strength.crowd * work.config.strength.gain
-    smooth_db = ndimage.uniform_filter1d(_presence_db(work, first, count), MASK_BINS, axis=0, mode="nearest")
-    return 10 ** (share / 20 * smooth_db)
+        return presence(work, first, count, stats)
+    share_db, inside = _music_share_db(work, first, count), stats.in_band > 0
+    share_db[inside] = ndimage.uniform_filter1d(share_db[inside], MASK_BINS, axis=0, mode="reflect")
+    strength = work.config.strength.crowd * work.config.strength.gain
+    return 10 ** (strength / 20 * follow(torch.from_numpy(share_db), stats.in_band).numpy())
 
 
-def presence(work: Work, first: int, count: int) -> np.ndarray:
+def presence(work: Work, first: int, count: int, stats: RecordingStats) -> np.ndarray:
     """(1025, count) float32 in [0, 1]: the separated music's share of the magnitudes, music and crowd, in frames
-    [first, first + count); beyond the captured band, where nothing can be separated, the share next to it. See
-    :func:`ratio_masks` and :func:`resonate.models.restorer.follow`."""
-    return 10 ** (_presence_db(work, first, count) / 20)
+    [first, first + count). Beyond the captured band, where nothing can be separated, it begins as the share next to it
+    and fades to 1. See :func:`ratio_masks` and :func:`resonate.models.restorer.follow`."""
+    return 10 ** (follow(torch.from_numpy(_music_share_db(work, first, count)), stats.in_band).numpy() / 20)
 
 
-def _presence_db(work: Work, first: int, count: int) -> np.ndarray:
-    """:func:`presence` in dB."""
+def _music_share_db(work: Work, first: int, count: int) -> np.ndarray:
     given = operator.spectrum(work.track["separator_input"], first, count)
     music = operator.sum_spectrum(work.track["separated"], first, count)
     parts = magnitude(torch.stack([music, given - music]))
-    share = (parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6)
-    return follow(torch.from_numpy(20 * np.log10(share)), work.stats_at(first, count).in_band).numpy()
+    return 20 * np.log10((parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6))
 
 
 def _music(work: Work) -> Track:
     """Track `music`: the recording under the mask of :func:`presence`."""
     track = work.new_track("music")
-    masked = operator.apply(work.track["separator_input"], lambda first, count: presence(work, first, count)[None])
+    masked = operator.apply(
+        work.track["separator_input"],
+        lambda first, count: presence(work, first, count, work.stats_at(first, count))[None],
+    )
     track.fill((start, block[0]) for start, block in masked)
     work.drop("music")
     return track

@@ -33,7 +33,7 @@ def reasons(d: Mapping[str, Any], limits: CleanLimits) -> list[str]:
     if d["silent"] or d["seconds"] < SHORTEST:
         return ["it is too short or silent to tell"]
     out = []
-    if d["low_hz"] > limits.low_hz or d["high_hz"] < limits.high_hz:
+    if any(band["low_hz"] > limits.low_hz or band["high_hz"] < limits.high_hz for band in (d, *d["parts"])):
         out.append("its band is narrower than that of a finished mix")
     if d["captured"] > limits.captured:
         out.append("it sounds like a recording in a room, or with a crowd")

@@ -27,12 +27,7 @@ def sentences(d: Mapping[str, Any]) -> list[str]:
     if d["silent"]:
         return ["The recording is silent."]
     out = [f"The recording lasts {d['seconds']:.1f} s, with peaks at {d['peak_dbfs']:.1f} dBFS."]
-    out.append(f"Music was captured between about {d['low_hz']:.0f} and {d['high_hz']:.0f} Hz.")
-    for part in d["parts"][1:]:
-        out.append(
-            f"From {clock(part['from'])} on, it was captured between about {part['low_hz']:.0f} and "
-            f"{part['high_hz']:.0f} Hz."
-        )
+    out += band(d)
     out += _crowd(d) + _damage(d) + _format(d) + _songs(d)
     if d["clean"]:
         out.append("It sounds clean already, like a finished mix; unless clean.bypass=false it stays as it is.")
@@ -40,6 +35,17 @@ def sentences(d: Mapping[str, Any]) -> list[str]:
         out.append(next(words for least, words in _EXPECT if d["music_to_crowd_db"] >= least))
     if d["range_over_floor_db"] is not None and d["range_over_floor_db"] < 10 and not d["clean"]:
         out.append("Crowd, room or noise never fall far below the music.")
+    return out
+
+
+def band(d: Mapping[str, Any]) -> list[str]:
+    """The captured band, of each part where it moves."""
+    first, *later = d["parts"] or [d]
+    at_first = ", at first" if later else ""
+    out = [f"Music was captured between about {first['low_hz']:.0f} and {first['high_hz']:.0f} Hz{at_first}."]
+    for part in later:
+        edges = f"{part['low_hz']:.0f} and {part['high_hz']:.0f} Hz"
+        out.append(f"From {clock(part['from'])} on, it was captured between about {edges}.")
     return out
 
 
