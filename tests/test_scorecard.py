@@ -155,6 +155,9 @@ def test_groups_of_systems_are_spelt_out_and_each_runs_once():
     assert len({repr(config) for config in off.values()}) == len(off)
     config = settings.read(["suite=captures", "count=4", "seconds=3"])
     assert run.find_focus(config) == "resonate extend"
+    alone = run.find_focus(settings.read(["suite=bandlimited"]))
+    assert alone.startswith("resonate extend -restore")  # the extension head, where it runs
+    assert run.find_focus(settings.read(["suite=bandlimited", "systems=gain"])) == "gain"
     built = systems.build(run.system_names(config), run.system_settings(config))
     assert set(rivals.RIVALS) <= set(built) and next(iter(built)) == "input"
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 INPUT, MASTER = "input", "resonate master"
 #: What the page is about where it runs and nothing else is asked for.
 FOCUS = "resonate extend"
+#: Suites that are about another system where it runs: the extension head alone.
+SUITE_FOCUS = {"bandlimited": "resonate extend -restore -precondition -choose"}
 #: Suites whose material the extras can say something about.
 EXTRA_SUITES = ("demo", "captures", "stages", "folder", "recordings")
 
@@ -83,8 +85,9 @@ def find_focus(config: EvaluateConfig) -> str:
         if config.focus not in names:
             raise UserError(f"focus={config.focus} is none of the systems that run: {', '.join(names)}.")
         return config.focus
-    if FOCUS in names:
-        return FOCUS
+    for name in (SUITE_FOCUS.get(config.suite, FOCUS), FOCUS):
+        if name in names:
+            return name
     ours = [name for name in names if name.startswith("resonate ") and " -" not in name]
     return (ours or names)[-1]
 
