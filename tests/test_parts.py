@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from test_band_edges import octaves, studio
 from resonate import RATE
 from resonate.models.restorer import FADE_OCTAVES
 from resonate.models.stats import HOP, StatsAccumulator, bin_frequencies, measure_stats
-from resonate.restore import diagnosis, networks
+from resonate.restore import checkpoint, diagnosis, networks
 from resonate.restore.diagnosis.parts import LEAST_PIECES, PartMeter, described
 
 #: Seconds of a piece here, and of what is long enough to be a part, and what is not.
@@ -152,4 +153,16 @@ def test_each_part_is_restored_with_its_own_band(tmp_path, monkeypatch):
     before = np.abs(np.fft.rfft(work.track["extension"].read(clear * HOP, RATE).mean(0)))
     middle = slice(5000, 9000)
     assert np.square(added[middle]).sum() > 100 * np.square(before[middle]).sum()
+    work.close()
+
+
+def test_parts_are_known_again_after_a_stop(tmp_path):
+    stats = measure_stats(show(2.0))
+    later = replace(stats, high_hz=3000.0)
+    checkpoint.write_json(tmp_path / "done.json", {"parts": [(0, stats), (700, later)]})
+    kept = json.loads((tmp_path / "done.json").read_text(), object_hook=checkpoint._decode)
+    work = work_on(music(2.0, RATE), tmp_path)
+    work.parts = kept["parts"]
+    assert work.stats_at(0, 100).high_hz == stats.high_hz and work.stats_at(699, 3).high_hz == 3000.0
+    assert np.array_equal(work.stats_at(0).floor_db, stats.floor_db)
     work.close()
