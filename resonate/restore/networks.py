@@ -74,7 +74,7 @@ class Restore:
 
     def _network(self, work: Work, gain: Store, extension: Track) -> None:
         source = _music(work) if work.made_from == "stems" else work.track["separator_input"]
-        masked = work.made_from == "stems" or work.config.strength.crowd * work.config.strength.gain > 0
+        masked = crowd_share(work) > 0
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
@@ -148,6 +148,11 @@ def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterat
         yield rows, wave_fader.push(wave, last)
 
 
+def crowd_share(work: Work) -> float:
+    """How much, in dB, of the separator's mask against the crowd the gains hold, 0..1."""
+    return 1.0 if work.made_from == "stems" else work.config.strength.crowd * work.config.strength.gain
+
+
 def crowd_mask(work: Work, first: int, count: int, stats: RecordingStats) -> np.ndarray:
     """(1025, count) in [0, 1]: how far the separator's mask against the crowd counts beside the restorer's gains.
 
@@ -159,8 +164,7 @@ def crowd_mask(work: Work, first: int, count: int, stats: RecordingStats) -> np.
         return presence(work, first, count, stats)
     share_db, inside = _music_share_db(work, first, count), stats.in_band > 0
     share_db[inside] = ndimage.uniform_filter1d(share_db[inside], MASK_BINS, axis=0, mode="reflect")
-    strength = work.config.strength.crowd * work.config.strength.gain
-    return 10 ** (strength / 20 * follow(torch.from_numpy(share_db), stats.in_band).numpy())
+    return 10 ** (crowd_share(work) / 20 * follow(torch.from_numpy(share_db), stats.in_band).numpy())
 
 
 def presence(work: Work, first: int, count: int, stats: RecordingStats) -> np.ndarray:
