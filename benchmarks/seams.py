@@ -55,9 +55,10 @@ def separated(x: np.ndarray, early: int, *where) -> np.ndarray:
 
 
 def restored(x: np.ndarray, early: int, *where) -> np.ndarray:
-    """(1, n) mid channel of the recording under the restorer's gains."""
+    """(1, n) mid channel of the recording under the restorer's gains, without the separator's opinion, whose own grid
+    would move them, too."""
     work = work_on(x, early, *where)
-    rows = np.concatenate([rows for rows, _ in networks.gain_rows(work, work.track["separator_input"], extend=False)])
+    rows = np.concatenate([r for r, _ in networks.gain_rows(work, work.track["separator_input"], None, extend=False)])
     y = work.new_track("restored").fill(
         (start, block[0])
         for start, block in operator.apply(

@@ -55,6 +55,7 @@ def work(tmp_path):
     x[:, : 14 * RATE] += low_music(14 * RATE)
     made = work_on(x, tmp_path, choose=Settings(track="auto", seconds=3.0), strength=Strength(crowd=0.0))
     made.diagnosis |= {"songs": {"songs": [[0.0, 14.0]], "gaps": [[14.0, 18.0]]}, "music_to_crowd_db": 3.0}
+    made.new_track("separated", 8)
     yield made
     made.close()
 
@@ -162,7 +163,7 @@ def test_the_mix_takes_a_share_of_the_mask_against_the_crowd(strength, share, tm
     n = 3 * RATE
     work = work_on(low_music(n) + high_crowd(n), tmp_path, strength=Strength(**strength), veto=Veto(enabled=False))
     work.new_track("separated", 8).fill([(0, np.tile(low_music(n) / 4, (4, 1)))])
-    heard = np.concatenate([rows for rows, _ in gain_rows(work, work.track["separator_input"], extend=False)])
+    heard = np.concatenate([rows for rows, _ in gain_rows(work, work.track["separator_input"], None, extend=False)])
     Restore().run(work)
     gain = work.store["gain"].read_rows(0, work.frames).astype(np.float32)
     there_db, inside = 20 * np.log10(presence(work, 0, work.frames, work.stats)), work.stats.in_band > 0

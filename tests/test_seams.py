@@ -104,7 +104,7 @@ def test_the_restorer_s_stream_equals_whole_arrays_bit_for_bit(mode, tmp_path, m
 
 
 def blocks_of(work: Work) -> list[tuple[np.ndarray, np.ndarray]]:
-    return list(networks.gain_rows(work, work.track["separator_input"], work.config.mode == "extend"))
+    return list(networks.gain_rows(work, work.track["separator_input"], None, work.config.mode == "extend"))
 
 
 def test_cross_fades_hide_that_each_block_is_normalised_by_itself(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 Every dataset here is a pure function of (seed, index), so a run that resumes sees the examples it would have seen.
 An example is a dict of tensors: ``capture`` (2, T), ``wet`` (4, 2, T), ``dry`` (4, 2, T), ``early`` (2, T),
 ``present`` (4,) bool and the recording's ``ltas_db``, ``floor_db``, ``in_band``, (1025,) each; where the source has it
-also ``crowd`` (2, T). 44.1 kHz throughout.
+also ``crowd`` (2, T) and ``separated`` (2, T), what the separator takes for music. 44.1 kHz throughout.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from resonate import RATE
-from resonate.data import shards
+from resonate.data import separated, shards
 from resonate.data.excerpts import Excerpts
 from resonate.degrade.chain import CaptureChain
 from resonate.errors import UserError
@@ -60,11 +60,15 @@ class CachedCaptures(Dataset):
             stays as it is; what clipping and codecs would make of it is left out. With ``in_memory`` only.
         clean_share: share of the examples whose clean music stands in for the capture, so that a model learns to leave
             it as it is; with crops only.
+        with_separated: also give ``separated``, which `resonate.data.separated` keeps beside the captures.
+        alone_share: share of the crops whose ``separated`` is the capture itself, which says nothing of what is music,
+            so that a model does not rest on it alone.
     """
 
     def __init__(self, folders: Sequence[str | Path], split: str, seconds: float | None, length: int | None = None,
                  seed: int = 0, stems_only: bool = False, curriculum: int = 0, in_memory: bool = False,
-                 clean_share: float = 0.0, tone_share: float = 0.0) -> None:
+                 clean_share: float = 0.0, tone_share: float = 0.0, with_separated: bool = False,
+                 alone_share: float = 0.0) -> None:
         self.items: list[tuple[Path, dict]] = []
         with_crowd = True
         for folder in folders:
@@ -88,13 +92,21 @@ class CachedCaptures(Dataset):
         self.curriculum = curriculum
         if curriculum:
             self.items.sort(key=lambda item: item[1]["severity"])
-        self.clean_share, self.tone_share = clean_share, tone_share
+        self.clean_share, self.tone_share, self.alone_share = clean_share, tone_share, alone_share
+        self._separated = {folder: separated.Index(folder) for folder in map(Path, folders)} if with_separated else {}
+        for folder, example in self.items if with_separated else ():
+            self._separated[folder].check(example)
         self._music: dict[int, RecordingStats] = {}
         self._stats: dict[tuple[int, bool], Example] = {}
         self._sums: dict[int, tuple[Tensor, Tensor]] | None = {} if in_memory else None
 
     def __len__(self) -> int:
         return self.length
+
+    def separators(self) -> dict[str, list[str]]:
+        """Hashes of the weights that made ``separated``, by the name `separators`; empty without it."""
+        hashes = sorted({index.separator for index in self._separated.values()})
+        return {"separators": hashes} if hashes else {}
 
     def _stats_of(self, item: int, clean: bool) -> Example:
         """Statistics of the whole capture, or of its clean music."""
@@ -128,9 +140,13 @@ class CachedCaptures(Dataset):
         else:
             example = as_example(torch.from_numpy(shards.read_audio(folder, meta, slice(self.rows), start, stop)),
                                  meta["present"])
+            if self._separated:
+                example["separated"] = torch.from_numpy(self._separated[folder].read(meta, start, stop))
         example = (uncaptured(example) if clean else example) | self._stats_of(item, clean)
         if self.samples is not None and rng.uniform() < self.tone_share:
-            return with_tone(example, self._music_of(item, clean), random_tone(rng))
+            example = with_tone(example, self._music_of(item, clean), random_tone(rng))
+        if self._separated and self.samples is not None and rng.uniform() < self.alone_share:
+            example["separated"] = example["capture"]
         return example
 
     def _music_of(self, item: int, clean: bool) -> RecordingStats:
@@ -143,29 +159,37 @@ class CachedCaptures(Dataset):
         return self._music[key]
 
     def _whole(self, item: int) -> tuple[Tensor, Tensor]:
-        """(4, 1, T) int16 and (4, 1, 1) scales: mid channel of the capture, the captured, early and clean music."""
+        """(rows, 1, T) int16 and (rows, 1, 1) scales: mid channel of the capture, the captured, early and clean music,
+        and where it is asked for the separated music."""
         assert self._sums is not None
         if item not in self._sums:
-            rows = shards.read_audio(*self.items[item], slice(len(shards.ROWS)))
-            sums = torch.from_numpy(np.stack([rows[0], rows[1:5].sum(0), rows[5], rows[6:10].sum(0)]))
+            folder, meta = self.items[item]
+            rows = shards.read_audio(folder, meta, slice(len(shards.ROWS)))
+            parts = [rows[0], rows[1:5].sum(0), rows[5], rows[6:10].sum(0)]
+            sums = torch.from_numpy(np.stack([*parts, *(index.read(meta) for index in self._index_of(folder))]))
             sums = sums.mean(1, keepdim=True)
             # 16 bits under a scale of each row's own, as the shards have them.
             scale = sums.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 32767
             self._sums[item] = (sums / scale).round().to(torch.int16), scale
         return self._sums[item]
 
+    def _index_of(self, folder: Path) -> list[separated.Index]:
+        return [self._separated[folder]] if self._separated else []
+
     def _summed(self, item: int, start: int, stop: int | None) -> Example:
         whole, scale = self._whole(item)
-        capture, wet, early, dry = whole[..., start:stop] * scale
+        capture, wet, early, dry, *rest = whole[..., start:stop] * scale
         return {"capture": capture, "wet": wet[None], "early": early, "dry": dry[None],
-                "present": torch.tensor(self.items[item][1]["present"])}
+                "present": torch.tensor(self.items[item][1]["present"]),
+                **dict(zip(["separated"], rest, strict=False))}
 
 
 def uncaptured(example: Example) -> Example:
-    """The same example with its clean music in place of the capture, and no crowd."""
+    """The same example with its clean music in place of the capture and of what is separated, and no crowd."""
     dry = example["dry"]
     out = example | {"capture": dry.sum(0), "wet": dry, "early": dry.sum(0)}
-    return out | {"crowd": torch.zeros_like(dry[0])} if "crowd" in example else out
+    instead = {"crowd": torch.zeros_like(dry[0]), "separated": dry.sum(0)}
+    return out | {name: sound for name, sound in instead.items() if name in example}
 
 
 #: Standard deviation in dB, and knots in Hz, of a random balance of bands.
@@ -198,7 +222,7 @@ def with_tone(example: Example, music: RecordingStats, tone_db: np.ndarray) -> E
     def shaped(x: Tensor) -> Tensor:
         return torch.fft.irfft(torch.fft.rfft(x, size) * gain, size)[..., :n]
 
-    out = example | {name: shaped(example[name]) for name in ("wet", "early", "dry")}
+    out = example | {name: shaped(example[name]) for name in ("wet", "early", "dry", "separated") if name in example}
     out["capture"] = example["capture"] + (out["wet"] - wet).sum(0)
     more = torch.from_numpy(10 ** (tone_db / 10) - 1)
     for name in ("ltas_db", "floor_db"):

@@ -46,6 +46,8 @@ class DataConfig:
         clean_share: share of the examples of a cache whose clean music stands in for the capture, so that a model
             learns to leave it as it is.
         tone_share: share of the examples whose music gets another balance of bands; with ``in_memory``.
+        separated: give the restorer what the separator takes for music beside each capture of a cache, which
+            ``python -m data_recipes.separate`` adds to it.
         seed: of every draw.
     """
 
@@ -63,6 +65,7 @@ class DataConfig:
     in_memory: bool = False
     clean_share: float = 0.0
     tone_share: float = 0.0
+    separated: bool = False
     seed: int = 1
 
 
@@ -73,6 +76,10 @@ def folders(value: Any) -> list[Path]:
         if not Path(path).is_dir():
             raise UserError(f"The folder {path} does not exist; name an existing one.")
     return [Path(path) for path in paths]
+
+
+#: Share of the training examples with ``separated`` in which it says nothing.
+ALONE_SHARE = 0.1
 
 
 class _FromStep(Sampler[int]):
@@ -123,6 +130,9 @@ class CaptureData(L.LightningDataModule):
         if not 0 <= config.tone_share <= 1 or (config.tone_share and not config.in_memory):
             raise UserError(f"data.tone_share ({config.tone_share}) is a share from 0 to 1 of examples that are kept "
                             "in memory; add data.in_memory=true.")
+        if config.separated and (config.shards or not config.cache):
+            raise UserError("data.separated reads what python -m data_recipes.separate keeps in a rendered folder; "
+                            "name one with data.cache=FOLDER and no data.shards.")
         if config.licence not in FILTERS:
             raise UserError(f"data.licence is {config.licence}; the choices are {' and '.join(FILTERS)}.")
         if config.shards:
@@ -131,7 +141,7 @@ class CaptureData(L.LightningDataModule):
         if caches := folders(config.cache):
             self.train = CachedCaptures(caches, "train", config.seconds, self.total, config.seed, config.stems_only,
                                         config.curriculum, config.in_memory, config.clean_share,
-                                        config.tone_share)
+                                        config.tone_share, config.separated, ALONE_SHARE)
             self.valid: Dataset = self._valid_cache(caches)
             return
         music = folders(config.music)
@@ -156,7 +166,8 @@ class CaptureData(L.LightningDataModule):
                                       stems_only=config.stems_only)
 
     def _valid_cache(self, caches: list[Path]) -> CachedCaptures:
-        return CachedCaptures(caches, "valid", self.config.seconds, self.config.valid_examples, self.config.seed + 1)
+        return CachedCaptures(caches, "valid", self.config.seconds, self.config.valid_examples, self.config.seed + 1,
+                              with_separated=self.config.separated)
 
     def _seen(self) -> int:
         """Examples that each process of a resumed run has trained on."""
@@ -189,7 +200,8 @@ class CaptureData(L.LightningDataModule):
         if self.config.cache:
             made = (("train", self.train.items), ("valid", self.valid.items))
             # An example mixed from several songs names them all.
-            return {split: {"examples": len(items), "songs": len({s for _, m in items for s in m["song"].split(" + ")})}
+            songs = {split: {s for _, m in items for s in m["song"].split(" + ")} for split, items in made}
+            return {split: {"examples": len(items), "songs": len(songs[split])} | self.train.separators()
                     for split, items in made}
         return {split: {"songs": [song.name for song in data.excerpts.songs]}
                 for split, data in (("train", self.train), ("valid", self.valid))}

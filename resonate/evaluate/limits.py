@@ -18,7 +18,7 @@ from rich.console import Console
 
 from resonate import faithfulness
 from resonate.errors import command
-from resonate.evaluate.restorers import heard, restore
+from resonate.evaluate.restorers import heard, opinion, restore
 from resonate.evaluate.separation import Shown, markdown, table
 from resonate.evaluate.table import write_text
 from resonate.models.restorer import Restorer
@@ -38,7 +38,8 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0) -> dict[st
     last = None
     for case in heard(cache, split, limit, "Checking"):
         stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
-        outputs = {"captured music": case.wet, **restore(model, case.capture, stats), OTHER: last}
+        outputs = {"captured music": case.wet, **restore(model, case.capture, stats, opinion([model], case.capture)),
+                   OTHER: last}
         for kind, sound in outputs.items():
             if sound is not None:
                 made = faithfulness.magnitudes(sound)

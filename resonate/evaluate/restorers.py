@@ -1,7 +1,8 @@
 """Restorers alone on whole captures: ``python -m resonate.evaluate.restorers A.safetensors B.safetensors --cache DIR``.
 
-Each network hears the capture itself, without the rest of `infer.py`; what it makes of it in both modes is measured
-against the clean mix. With ``--hours`` the figures are drawn over the hours that each had been trained.
+Each network hears the capture itself, without the rest of `infer.py`, and where it wants to what the repo's separator
+takes for music in it; what it makes of it in both modes is measured against the clean mix. NAME-alone=FILE keeps that
+second opinion from a network. With ``--hours`` the figures are drawn over the hours that each had been trained.
 """
 
 from __future__ import annotations
@@ -9,26 +10,32 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from demucs.htdemucs import HTDemucs
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
+from resonate import STEMS
 from resonate.data import shards
 from resonate.errors import UserError, command
 from resonate.evaluate import cases, measures
 from resonate.evaluate.alignment import to_mid
 from resonate.evaluate.rivals import Case
-from resonate.evaluate.separation import Shown, markdown, spread, table
+from resonate.evaluate.separation import Shown, markdown, separate, spread, table
 from resonate.evaluate.table import write_text
 from resonate.models.restorer import Restorer, apply_gain
 from resonate.models.stats import RecordingStats, bin_frequencies, measure_stats
-from resonate.models.weights import load_restorer
+from resonate.models.weights import load_restorer, load_separator
 
 INPUT = "input"
+#: Ends the names of networks that are given no opinion.
+ALONE = "-alone"
 #: Which way is better, and what it is called in the table.
 BETTER = {"f_sdr": 1, "lsd": -1, "lsd_low": -1, "lsd_high": -1, "lsd_air": -1, "balance_error": -1, "gap_db": -1,
           "noise_attenuation": 1}
@@ -56,12 +63,25 @@ def balance_error(output: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(difference - difference.mean()).mean())
 
 
-def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats) -> dict[str, np.ndarray]:
-    """What the modes reveal and extend make of (2, T) with these statistics, by mode."""
+@lru_cache(maxsize=1)
+def _separator() -> HTDemucs:
+    return load_separator()
+
+
+def opinion(models: Iterable[Restorer], capture: np.ndarray) -> Tensor | None:
+    """(1, 2, T), what the repo's separator takes for music in (2, T); None where none of the models hears it."""
+    if not any(model.config.hears_music for model in models):
+        return None
+    return torch.from_numpy(separate(_separator(), torch.from_numpy(capture))[: len(STEMS)].sum(0))[None]
+
+
+def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats, music: Tensor | None = None
+            ) -> dict[str, np.ndarray]:
+    """What the modes reveal and extend make of (2, T) with these statistics and this `opinion`, by mode."""
     x = torch.from_numpy(capture)[None]
     with torch.inference_mode():
-        faithful = model(x, stats, extension_strength=0.0, faithful=True)
-        full = model(x, stats)
+        faithful = model(x, stats, extension_strength=0.0, faithful=True, music=music)
+        full = model(x, stats, music=music)
         outputs = {"reveal": apply_gain(x, faithful.gain), "extend": apply_gain(x, full.gain) + full.extension}
     return {mode: y[0].numpy() for mode, y in outputs.items()}
 
@@ -98,10 +118,11 @@ def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0
     """
     found: dict[tuple[str, str], list[dict[str, float]]] = {(INPUT, ""): []}
     for case in heard(cache, split, limit, "Restoring"):
-        stats = measure_stats(case.capture)
+        stats, music = measure_stats(case.capture), opinion(models.values(), case.capture)
         found[INPUT, ""].append(score(case.capture, case))
         for name, model in models.items():
-            for mode, output in restore(model, case.capture, stats).items():
+            for mode, output in restore(model, case.capture, stats,
+                                        None if name.endswith(ALONE) else music).items():
                 found.setdefault((name, mode), []).append(score(output, case))
     return found
 

@@ -7,12 +7,13 @@ lifts what is weak and noisy; the faithful one aims at the waveform, and so most
 Outside the band it predicts a magnitude and puts it on a carrier made of captured signal: above the band, the octave
 below the edge translated upwards; below it, what little is left there.
 
-What predicts them is one of `resonate.models.restorer_networks`.
+What predicts them is one of `resonate.models.restorer_networks`. It hears the recording and, where it was trained to,
+what the separator takes for music in it: a second opinion on what is crowd, of a network that errs elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ from resonate.models.stats import BINS, HOP, N_FFT, RecordingStats
 #: dB per unit of a natural logarithm of magnitudes.
 DB = 20.0 / 2.302585093
 NETWORKS = ("bands", "unet")
+#: Least share of music, in dB, that :func:`music_share_db` tells apart.
+LEAST_SHARE_DB = -40.0
 #: Octaves beyond the captured band over which :func:`follow` fades.
 FADE_OCTAVES = 0.5
 
@@ -43,6 +46,7 @@ class RestorerConfig:
         correction: bound of a complex correction relative to the gain, 0..1; 0 keeps the captured phase.
         min_gain_db, max_gain_db: bounds of the predicted gain, before the corrective EQ.
         eq_range_db: bound of the corrective EQ's correction either way.
+        hears_music: whether it hears what the separator takes for music, too.
         faithful_share: share of the faithful gain, in dB, that strength 1 applies. Training pays for crowd that stays;
             how much of that keeps the waveform most alike is measured afterwards (`resonate.training.calibrate`).
     """
@@ -56,6 +60,7 @@ class RestorerConfig:
     min_gain_db: float = -50.0
     max_gain_db: float = 12.0
     eq_range_db: float = 30.0
+    hears_music: bool = False
     faithful_share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -66,6 +71,8 @@ class RestorerConfig:
             raise ValueError(f"network is {self.network}; the choices are {' and '.join(NETWORKS)}")
         if not 0 <= self.correction <= 1:
             raise ValueError(f"correction must be from 0 to 1, got {self.correction}")
+        if not isinstance(self.hears_music, bool):
+            raise ValueError(f"hears_music must be true or false, got {self.hears_music}")
 
     def to_dict(self) -> dict:
         """JSON-able form."""
@@ -123,6 +130,15 @@ def apply_gain(x: Tensor, gain: Tensor) -> Tensor:
     return istft(stft(x) * gain[:, None], x.shape[-1])
 
 
+def music_share_db(music: Tensor, rest: Tensor) -> Tensor:
+    """Share of the music in the magnitudes, dB, from `LEAST_SHARE_DB` to 0 (also where there is nothing at all).
+
+    Args:
+        music, rest: magnitudes, of the separated music and of what it leaves, re full scale, of one shape.
+    """
+    return (DB * torch.log((music + 1e-7) / (music + rest + 1e-7))).clamp(min=LEAST_SHARE_DB)
+
+
 class Restorer(nn.Module):
     """Bounded gains inside the captured band and magnitudes outside it, from log-magnitudes and recording statistics.
 
@@ -142,9 +158,16 @@ class Restorer(nn.Module):
 
     def _build(self) -> nn.Module:
         heads = self.HEADS + 2 * (self.config.correction > 0)
+        features = self.FEATURES + self.config.hears_music
         if self.config.network == "unet":
-            return UNet(self.FEATURES, heads, self.config.channels)
-        return BandSplit(self.FEATURES, heads, self.config.width, self.config.dilations, self.config.context)
+            network: nn.Module = UNet(features, heads, self.config.channels)
+        else:
+            network = BandSplit(features, heads, self.config.width, self.config.dilations, self.config.context)
+        if self.config.hears_music:
+            # A second opinion that was never given in training must not count.
+            for weight in _last_feature(network, features):
+                weight.data.zero_()
+        return network
 
     @property
     def max_gain(self) -> float:
@@ -166,12 +189,15 @@ class Restorer(nn.Module):
         level = 10 * torch.log10((before + 1e-15) / (after + 1e-15))
         return (eq + level).clamp(-self.config.eq_range_db, self.config.eq_range_db)
 
-    def heads(self, mid: Tensor, ltas_db: Tensor, floor_db: Tensor, in_band: Tensor) -> Heads:
+    def heads(self, mid: Tensor, ltas_db: Tensor, floor_db: Tensor, in_band: Tensor,
+              share_db: Tensor | None = None) -> Heads:
         """Run the network.
 
         Args:
             mid: magnitudes of the mid channel (batch, bins, frames), re full scale (a full-scale sine is 1).
             ltas_db, floor_db, in_band: statistics, (batch, bins) each.
+            share_db: of the separated music in the mid channel (batch, bins, frames), see :func:`music_share_db`; None:
+                no opinion, as where all is music. Only a network that hears it reads it.
         """
         eq = self.equaliser(ltas_db, in_band)
         level = 10 * torch.log10((10 ** ((ltas_db + eq) / 10) * in_band).sum(-1) + 1e-15)[:, None, None] - 20.0
@@ -181,7 +207,8 @@ class Restorer(nn.Module):
             equalised.clamp(-80, 60) / 20,
             (captured - floor_db[..., None]).clamp(-20, 60) / 20,
             in_band[..., None].expand_as(captured) * 2 - 1,
-            (eq[..., None] / 20).expand_as(captured)], -1)
+            (eq[..., None] / 20).expand_as(captured),
+            *([torch.zeros_like(captured) if share_db is None else share_db / 10] * self.config.hears_music)], -1)
         statistics = torch.stack([(ltas_db + eq - level[..., 0]).clamp(-80, 60) / 20, eq / 20,
                                   (ltas_db - floor_db).clamp(0, 60) / 20, in_band * 2 - 1], 1)
         out = self.network(features, statistics)
@@ -202,7 +229,7 @@ class Restorer(nn.Module):
         return low + (high - low) * torch.sigmoid(x + float(np.log(-low / high)))
 
     def forward(self, x: Tensor, stats: RecordingStats, gain_strength: float = 1.0,
-                extension_strength: float = 1.0, faithful: bool = False) -> RestorerOutput:
+                extension_strength: float = 1.0, faithful: bool = False, music: Tensor | None = None) -> RestorerOutput:
         """Restore one block.
 
         Args:
@@ -210,12 +237,18 @@ class Restorer(nn.Module):
             stats: of the whole recording that the block belongs to.
             gain_strength, extension_strength: 0..1; 0 leaves the band untouched, or adds nothing.
             faithful: apply the faithful gain instead of the full one.
+            music: what the separator takes for music in ``x``, of its shape; None: no opinion.
         """
         ltas, floor, in_band = (torch.as_tensor(v, device=x.device).expand(x.shape[0], -1)
                                 for v in (stats.ltas_db, stats.floor_db, stats.in_band))
         spectrum = stft(x)
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
-        heads = self.heads(mid, ltas, floor, in_band)
+        share_db = None
+        if music is not None and self.config.hears_music:
+            separated = stft(music.mean(1))
+            rest = (spectrum.mean(1) - separated).abs() * (4.0 / N_FFT)
+            share_db = music_share_db(separated.abs() * (4.0 / N_FFT), rest)
+        heads = self.heads(mid, ltas, floor, in_band, share_db)
         gain_db = self.config.faithful_share * heads.faithful_db if faithful else heads.full_db
         gain = 10 ** (gain_strength * follow(gain_db, stats.in_band) / 20)
         if heads.correction is not None:
@@ -226,6 +259,31 @@ class Restorer(nn.Module):
         magnitude = 10 ** (heads.extension_db / 20) * (N_FFT / 4.0) * (1 - in_band[..., None]) * extension_strength
         extension = istft(carrier * magnitude[:, None], x.shape[-1])
         return RestorerOutput(gain, _outside(extension, stats))
+
+
+def _last_feature(network: nn.Module, features: int) -> list[Tensor]:
+    """Views of the weights through which the last of the features enters a network."""
+    if isinstance(network, UNet):
+        return [network.enter.weight.detach()[:, features - 1 :: features]]
+    assert isinstance(network, BandSplit)
+    return [layer.weight.detach()[:, features - 1 :: features] for layer in network.inputs]
+
+
+def with_music(model: Restorer) -> Restorer:
+    """A restorer that also hears what the separator takes for music, and so far does as `model` does; `model` itself
+    where it hears it already."""
+    if model.config.hears_music:
+        return model
+    wider = Restorer(replace(model.config, hears_music=True))
+    state, features = wider.state_dict(), Restorer.FEATURES + 1
+    for name, weight in model.state_dict().items():
+        if state[name].shape == weight.shape:
+            state[name] = weight
+        else:
+            others = torch.arange(state[name].shape[1]) % features < Restorer.FEATURES
+            state[name][:, others] = weight
+    wider.load_state_dict(state)
+    return wider.train(model.training)
 
 
 def follow(gain_db: Tensor, in_band: np.ndarray) -> Tensor:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from resonate import RATE
+from resonate import RATE, STEMS
 from resonate.audio import read, resample, to_stereo
 from resonate.models.stats import HOP, bin_frequencies
 from resonate.restore import operator
@@ -158,7 +158,9 @@ def compare(work: Work, start: int, crowd: np.ndarray, folder: Path) -> dict[str
         Separate().run(part)
         there = presence(part, 0, part.frames, stats)
         music = part.new_track("music").fill((at, y[0]) for at, y in operator.apply(given, _reader(there)))
-        wanted, mix, stems = (_gains(part, heard) for heard in (clean, given, music))
+        alone = part.new_track("alone", 2 * len(STEMS)).fill([(0, work.track["separated"].read(start, n))])
+        heard = ((clean, alone), (given, part.track["separated"]), (music, None))
+        wanted, mix, stems = (_gains(part, *sounds) for sounds in heard)
         powers = [operator.spectrum(sound, 0, part.frames).abs().square().sum(0).numpy() for sound in (clean, added)]
         out = {}
         for way, gains in (("mix", mix * crowd_mask(part, 0, part.frames, stats)), ("stems", stems * there)):
@@ -200,6 +202,6 @@ def _reader(gains: np.ndarray) -> Any:
     return lambda first, count: gains[None, :, first : first + count]
 
 
-def _gains(work: Work, heard: Track) -> np.ndarray:
-    """(1025, frames) gains that the restorer finds for `heard`."""
-    return np.concatenate([rows for rows, _ in gain_rows(work, heard, extend=False)])[: work.frames].T
+def _gains(work: Work, heard: Track, separated: Track | None) -> np.ndarray:
+    """(1025, frames) gains that the restorer finds for `heard`, with the stems separated from it."""
+    return np.concatenate([rows for rows, _ in gain_rows(work, heard, separated, extend=False)])[: work.frames].T

@@ -16,6 +16,7 @@ from resonate.models.stats import BINS, HOP, RecordingStats
 from resonate.restore import grid, operator, veto
 from resonate.restore.config import RestoreConfig
 from resonate.restore.precondition import bypassed
+from resonate.restore.separation import Music
 from resonate.restore.store import Store, Track
 from resonate.restore.work import Work, finite, to_db
 
@@ -73,13 +74,16 @@ class Restore:
         return {**self._effect(work), "taken_back": taken_back}
 
     def _network(self, work: Work, gain: Store, extension: Track) -> None:
-        source = _music(work) if work.made_from == "stems" else work.track["separator_input"]
+        from_stems = work.made_from == "stems"
+        source = _music(work) if from_stems else work.track["separator_input"]
+        # Where the crowd is masked already, a second opinion on it would count twice.
+        separated = None if from_stems else work.track["separated"]
         masked = crowd_share(work) > 0
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
         extend = extension_strength(work.config) > 0 and not steady(work)
-        for i, (rows, wave) in enumerate(gain_rows(work, source, extend, first), first):
+        for i, (rows, wave) in enumerate(gain_rows(work, source, separated, extend, first), first):
             start = places[i]
             if i >= done:
                 if masked:
@@ -121,25 +125,29 @@ def steady(work: Work) -> bool:
     return rise is not None and rise < STEADY_DB
 
 
-def gain_rows(work: Work, source: Track, extend: bool, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What the restorer makes of `source`, from block `first` of the fixed grid on.
+def gain_rows(work: Work, source: Track, separated: Track | None, extend: bool, first: int = 0
+              ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """What the restorer makes of `source` and of the stems `separated` from it, from block `first` of the fixed grid
+    on; None for the latter: no second opinion on what is music.
 
     Yields:
         ((n, 1025) gains per frame, (2, n * 512) samples of extension) per block, joined, so consecutive; zeros for the
         latter without `extend`.
     """
     model, config = work.models.restorer, work.config
+    opinion = Music(separated) if separated is not None and model.config.hears_music else None
     block, hop = RESTORE_BLOCK, RESTORE_HOP
     places = grid.starts(work.frames, block, hop)
     if work.frames < block:
         block = hop = max(work.frames, 6)
     gain_fader, wave_fader = grid.Crossfader(block, hop), grid.Crossfader(block * HOP, hop * HOP)
     for i in range(first, len(places)):
-        x = torch.from_numpy(source.read(places[i] * HOP, block * HOP))[None].to(work.models.device)
+        x, music = (torch.from_numpy(sound.read(places[i] * HOP, block * HOP))[None].to(work.models.device)
+                    if sound else None for sound in (source, opinion))  # fmt: skip
         with torch.inference_mode():
             out = model(x, work.stats_at(places[i], block), config.strength.gain,
                         extension_strength(config) if extend else 0.0,
-                        faithful=config.mode == "reveal" or steady(work))  # fmt: skip
+                        faithful=config.mode == "reveal" or steady(work), music=music)  # fmt: skip
         last = i == len(places) - 1
         rows = finite(out.gain[0, :, :block].cpu().numpy(), "restorer")
         wave = finite(out.extension[0].cpu().numpy(), "restorer")

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from resonate.errors import UserError, command
 from resonate.evaluate import cases, measures
+from resonate.evaluate.restorers import opinion
 from resonate.models.restorer import Restorer, apply_gain
 from resonate.models.stats import measure_stats
 from resonate.models.weights import load_restorer, read_header, save_weights
@@ -32,20 +34,21 @@ GIVEN_DB = 0.1
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def gains_by_share(model: Restorer, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """(pairs, len(SHARES)) rise of f_sdr in dB.
+def gains_by_share(model: Restorer, captures: Iterable[tuple[np.ndarray, np.ndarray, Tensor | None]]) -> np.ndarray:
+    """(captures, len(SHARES)) rise of f_sdr in dB.
 
     Args:
         model: with a `faithful_share` of 1.
-        pairs: captures and their dry references, (2, T) at 44.1 kHz, aligned; silent references are left out.
+        captures: with their dry references, (2, T) at 44.1 kHz, aligned, and what the separator takes for music in
+            them, (1, 2, T) or None; silent references are left out.
     """
     rows = []
-    for capture, reference in pairs:
+    for capture, reference, music in captures:
         if not np.abs(reference).max() > 1e-3:
             continue
         x = torch.from_numpy(capture)[None]
         with torch.inference_mode():
-            gain = model(x, measure_stats(x[0]), extension_strength=0.0, faithful=True).gain
+            gain = model(x, measure_stats(x[0]), extension_strength=0.0, faithful=True, music=music).gain
             outputs = [apply_gain(x, gain**share)[0].numpy() for share in SHARES]
         before = measures.f_sdr(capture, reference)
         rows.append([measures.f_sdr(output, reference) - before for output in outputs])
@@ -58,8 +61,8 @@ def calibrate(weights: Path, cache: Path, output: Path, limit: int | None = None
     header, model = read_header(weights, "restorer"), load_restorer(weights)
     model.config = replace(model.config, faithful_share=1.0)
     chosen = cases.cache_index(cache, "valid")[:limit]
-    pairs = (cases.cached(cache, example) for example in chosen)
-    rises = gains_by_share(model, ((case.capture, case.reference) for case in pairs))
+    heard = (cases.cached(cache, example) for example in chosen)
+    rises = gains_by_share(model, ((c.capture, c.reference, opinion([model], c.capture)) for c in heard))
     if not len(rises):
         raise UserError(f"No validation capture in {cache} has music; render others.")
     mean = rises.mean(0)

@@ -111,6 +111,8 @@ class SeparatorData(CaptureData):
         """As its base."""
         if self.config.in_memory:
             raise UserError("data.in_memory sums the stems, which the separator learns from; leave it out.")
+        if self.config.separated:
+            raise UserError("data.separated is for the restorer, which hears what a separator made; leave it out.")
         super().setup(stage)
         count = self.config.valid_examples
         if count < 1:

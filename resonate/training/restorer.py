@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resonate.data.examples import Example
 from resonate.evaluate import measures
-from resonate.models.restorer import DB, Restorer, RestorerConfig, apply_gain
+from resonate.models.restorer import DB, Restorer, RestorerConfig, apply_gain, music_share_db
 from resonate.models.stats import RecordingStats, bin_frequencies
 from resonate.training.adversary import Adversary
 from resonate.training.losses import (
@@ -80,7 +80,7 @@ class RestorerTask(L.LightningModule):
     """One restorer, its loss and its validation measures.
 
     Args:
-        model: size and bounds.
+        model: size and bounds, or a restorer to begin with.
         optimiser: see :class:`OptimiserConfig`.
         max_steps: of the whole run.
         target_db: see :func:`target_spectrum`; None keeps what weights bring.
@@ -89,10 +89,10 @@ class RestorerTask(L.LightningModule):
 
     kind = "restorer"
 
-    def __init__(self, model: RestorerConfig, optimiser: OptimiserConfig, max_steps: int,
+    def __init__(self, model: RestorerConfig | Restorer, optimiser: OptimiserConfig, max_steps: int,
                  target_db: Tensor | None = None, weights: RestorerLoss | None = None) -> None:
         super().__init__()
-        self.model = Restorer(model)
+        self.model = model if isinstance(model, Restorer) else Restorer(model)
         if target_db is not None:
             self.model.target_db.copy_(target_db)
         self.loss, self.balance = LogSpectrumLoss(), BalanceLoss()
@@ -123,7 +123,11 @@ class RestorerTask(L.LightningModule):
         inside = batch["in_band"][..., None]
         energy = reference.square().sum(1, keepdim=True)
         played = inside * (energy > 1e-3 * energy.mean(2, keepdim=True))
-        heads = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"])
+        share_db = None
+        if "separated" in batch:
+            separated = spectrum(batch["separated"].mean(1))
+            share_db = music_share_db(separated.abs(), (heard - separated).abs())
+        heads = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"], share_db)
         with torch.autocast(captured.device.type, enabled=False):
             captured_db = DB * torch.log(captured + 1e-7)
             if heads.correction is not None:
@@ -203,8 +207,9 @@ class RestorerTask(L.LightningModule):
         stats = RecordingStats(batch["ltas_db"][0].cpu().numpy(), batch["floor_db"][0].cpu().numpy(),
                                float(freqs[in_band[0]]), float(freqs[in_band[-1]]), 0.0)
         x = batch["capture"][:1].float()
-        faithful = self.model(x, stats, extension_strength=0.0, faithful=True)
-        full = self.model(x, stats)
+        music = batch["separated"][:1].float() if "separated" in batch else None
+        faithful = self.model(x, stats, extension_strength=0.0, faithful=True, music=music)
+        full = self.model(x, stats, music=music)
         return apply_gain(x, faithful.gain)[0], apply_gain(x, full.gain)[0] + full.extension[0]
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from resonate.data.module import CaptureData
 from resonate.errors import UserError
 from resonate.models.demucs_files import find_weights
 from resonate.models.released import RELEASED, fetch_released
-from resonate.models.restorer import RestorerConfig
+from resonate.models.restorer import RestorerConfig, with_music
 from resonate.models.separator import add_crowd_source, apply_separator, build_separator
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
 from resonate.training.adapt import add_lora, freeze
@@ -74,12 +74,16 @@ def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTa
     model, steps = config.model, config.trainer.max_steps
     if model.pretrained:
         loaded = load_restorer(RESTORER if model.pretrained == "repo" else model.pretrained)
+        if loaded.config.hears_music and not config.data.separated:
+            raise UserError(f"The restorer in {model.pretrained} hears what the separator takes for music; add it to "
+                            "the cache with python -m data_recipes.separate, and data.separated=true.")
         # The share was measured for these weights, not for those that training makes of them.
-        task = RestorerTask(replace(loaded.config, faithful_share=1.0), config.optimiser, steps, weights=model.loss)
-        task.model.load_state_dict(loaded.state_dict())
-        return task
+        loaded.config = replace(loaded.config, faithful_share=1.0)
+        network = with_music(loaded) if config.data.separated else loaded
+        return RestorerTask(network.train().requires_grad_(True), config.optimiser, steps, weights=model.loss)
     target = target_spectrum([example["dry"].sum(0) for example in data.look(64)]) if fresh else None
-    return RestorerTask(_restorer_config(model.options), config.optimiser, steps, target, model.loss)
+    options = {**model.options, "hears_music": config.data.separated}
+    return RestorerTask(_restorer_config(options), config.optimiser, steps, target, model.loss)
 
 
 def _restorer_config(options: dict[str, Any]) -> RestorerConfig:
