@@ -29,9 +29,10 @@ from resonate.evaluate.alignment import to_mid
 from resonate.evaluate.rivals import Case
 from resonate.evaluate.separation import Shown, markdown, separate, spread, table
 from resonate.evaluate.table import write_text
-from resonate.models.restorer import Restorer, apply_gain
+from resonate.models.restorer import Restorer, apply_gain, stft
 from resonate.models.stats import RecordingStats, bin_frequencies, measure_stats
 from resonate.models.weights import load_restorer, load_separator
+from resonate.restore.networks import share_of_music_db, smoothed_mask
 
 INPUT = "input"
 #: Ends the names of networks that are given no opinion.
@@ -68,21 +69,25 @@ def _separator() -> HTDemucs:
     return load_separator()
 
 
-def opinion(models: Iterable[Restorer], capture: np.ndarray) -> Tensor | None:
-    """(1, 2, T), what the repo's separator takes for music in (2, T); None where none of the models hears it."""
-    if not any(model.config.hears_music for model in models):
+def opinion(models: Iterable[Restorer], capture: np.ndarray, wanted: bool = False) -> Tensor | None:
+    """(1, 2, T), what the repo's separator takes for music in (2, T); None where none of the models hears it, unless it
+    is `wanted` for something else."""
+    if not wanted and not any(model.config.hears_music for model in models):
         return None
     return torch.from_numpy(separate(_separator(), torch.from_numpy(capture))[: len(STEMS)].sum(0))[None]
 
 
-def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats, music: Tensor | None = None
-            ) -> dict[str, np.ndarray]:
-    """What the modes reveal and extend make of (2, T) with these statistics and this `opinion`, by mode."""
+def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats, music: Tensor | None = None,
+            crowd: Tensor | None = None) -> dict[str, np.ndarray]:
+    """What the modes reveal and extend make of (2, T) with these statistics and this `opinion`, by mode; the gains are
+    multiplied by mask `crowd` (1025, frames)."""
+    mask = torch.ones(()) if crowd is None else crowd
     x = torch.from_numpy(capture)[None]
     with torch.inference_mode():
         faithful = model(x, stats, extension_strength=0.0, faithful=True, music=music)
         full = model(x, stats, music=music)
-        outputs = {"reveal": apply_gain(x, faithful.gain), "extend": apply_gain(x, full.gain) + full.extension}
+        outputs = {"reveal": apply_gain(x, faithful.gain * mask),
+                   "extend": apply_gain(x, full.gain * mask) + full.extension}
     return {mode: y[0].numpy() for mode, y in outputs.items()}
 
 
@@ -109,20 +114,24 @@ def heard(cache: Path, split: str, limit: int, words: str) -> Iterator[Case]:
             yield case
 
 
-def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0
+def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0, crowd: float = 0.0
             ) -> dict[tuple[str, str], list[dict[str, float]]]:
-    """Score models on the captures of a rendered cache.
+    """Score models on the captures of a rendered cache, with a share `crowd` of the mask against the crowd.
 
     Returns:
         (system, mode) -> figures per capture; ("input", "") for the recording itself. Silent references are left out.
     """
     found: dict[tuple[str, str], list[dict[str, float]]] = {(INPUT, ""): []}
     for case in heard(cache, split, limit, "Restoring"):
-        stats, music = measure_stats(case.capture), opinion(models.values(), case.capture)
+        stats, music = measure_stats(case.capture), opinion(models.values(), case.capture, crowd > 0)
+        mask = None
+        if crowd > 0 and music is not None:
+            share_db = share_of_music_db(stft(music[0]), stft(torch.from_numpy(case.capture)))
+            mask = torch.from_numpy(smoothed_mask(share_db, stats.in_band, crowd))
         found[INPUT, ""].append(score(case.capture, case))
         for name, model in models.items():
-            for mode, output in restore(model, case.capture, stats,
-                                        None if name.endswith(ALONE) else music).items():
+            heard_too = None if name.endswith(ALONE) else music
+            for mode, output in restore(model, case.capture, stats, heard_too, mask).items():
                 found.setdefault((name, mode), []).append(score(output, case))
     return found
 
@@ -176,6 +185,8 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="rendered folder")
     parser.add_argument("--split", default="valid", choices=("train", "valid", "test"))
     parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
+    parser.add_argument("--crowd", type=float, default=0.0,
+                        help="share of the separator's mask beside the gains, as strength.crowd of infer.py")
     parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
     parser.add_argument("--hours", type=float, nargs="+", help="hours that each of the weights had been trained")
     parser.add_argument("--picture", type=Path, help="with --hours: picture of the figures over them")
@@ -188,7 +199,9 @@ def main(words: list[str] | None = None) -> None:
     for word in given.weights:
         name, _, path = word.rpartition("=")
         models[name or Path(path).stem] = load_restorer(path)
-    found = compare(models, given.cache, given.split, given.limit)
+    if not 0 <= given.crowd <= 1:
+        raise UserError(f"--crowd is a share from 0 to 1, got {given.crowd:g}.")
+    found = compare(models, given.cache, given.split, given.limit, given.crowd)
     shown = rows(found)
     Console().print(table(shown))
     if given.markdown:

@@ -170,9 +170,31 @@ def crowd_mask(work: Work, first: int, count: int, stats: RecordingStats) -> np.
     """
     if work.made_from == "stems":
         return presence(work, first, count, stats)
-    share_db, inside = _music_share_db(work, first, count), stats.in_band > 0
-    share_db[inside] = ndimage.uniform_filter1d(share_db[inside], MASK_BINS, axis=0, mode="reflect")
-    return 10 ** (crowd_share(work) / 20 * follow(torch.from_numpy(share_db), stats.in_band).numpy())
+    return smoothed_mask(_music_share_db(work, first, count), stats.in_band, crowd_share(work))
+
+
+def smoothed_mask(share_db: np.ndarray, in_band: np.ndarray, share: float) -> np.ndarray:
+    """(1025, frames) in [0, 1]: `share` in dB of the music's share of the magnitudes, as it is over `MASK_BINS`; beyond
+    the captured band see :func:`resonate.models.restorer.follow`.
+
+    Args:
+        share_db: (1025, frames), of :func:`share_of_music_db`.
+        in_band: (1025,) 1 inside the captured band.
+        share: 0..1.
+    """
+    inside, even = in_band > 0, share_db.copy()
+    even[inside] = ndimage.uniform_filter1d(even[inside], MASK_BINS, axis=0, mode="reflect")
+    return 10 ** (share / 20 * follow(torch.from_numpy(even), in_band).numpy())
+
+
+def share_of_music_db(music: torch.Tensor, given: torch.Tensor) -> np.ndarray:
+    """(1025, frames) dB, at most 0: the separated music's share of the magnitudes, music and what it leaves.
+
+    Args:
+        music, given: (2, 1025, frames) spectra of the separated music and of what it was separated from.
+    """
+    parts = magnitude(torch.stack([music, given - music]))
+    return 20 * np.log10((parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6))
 
 
 def presence(work: Work, first: int, count: int, stats: RecordingStats) -> np.ndarray:
@@ -184,9 +206,7 @@ def presence(work: Work, first: int, count: int, stats: RecordingStats) -> np.nd
 
 def _music_share_db(work: Work, first: int, count: int) -> np.ndarray:
     given = operator.spectrum(work.track["separator_input"], first, count)
-    music = operator.sum_spectrum(work.track["separated"], first, count)
-    parts = magnitude(torch.stack([music, given - music]))
-    return 20 * np.log10((parts[0] + 1e-6) / (parts[0] + parts[1] + 1e-6))
+    return share_of_music_db(operator.sum_spectrum(work.track["separated"], first, count), given)
 
 
 def _music(work: Work) -> Track:
