@@ -12,8 +12,9 @@ from test_models import TINY
 from data_recipes import render
 from resonate import RATE
 from resonate.evaluate import choices, limits, restorers
-from resonate.models.restorer import Restorer
-from resonate.models.weights import save_weights
+from resonate.models.restorer import Restorer, with_music
+from resonate.models.stats import measure_stats
+from resonate.models.weights import load_restorer, save_weights
 from resonate.restore import choice
 from resonate.restore.config import RestoreConfig, Veto
 
@@ -53,7 +54,39 @@ def test_the_table_has_the_recording_and_each_network_in_both_modes(folder, weig
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("words", [["--split", "test"], ["--hours", "1"], ["--hours", "1", "2", "--picture", "p.png"]])
+def test_the_separators_opinion_is_heard_and_masks_as_asked(folder, weights, tmp_path, monkeypatch):
+    asked = []
+
+    def tenths(model, x):
+        asked.append(x)
+        return np.stack([0.1 * x.numpy()] * 4)
+
+    monkeypatch.setattr(restorers, "separate", tenths)
+    monkeypatch.setattr(restorers, "_separator", lambda: None)
+    torch.manual_seed(0)
+    deaf = load_restorer(weights)
+    ear = with_music(deaf)
+    for layer in ear.network.inputs:
+        layer.weight.data[:, 4::5] = 0.5
+    found = restorers.compare({"deaf": deaf}, folder, "valid")
+    assert not asked
+    both = restorers.compare({"deaf": deaf, "ear": ear, f"ear{restorers.ALONE}": ear}, folder, "valid")
+    assert len(asked) == 2 and both["deaf", "reveal"] == found["deaf", "reveal"]
+    alone = both[f"ear{restorers.ALONE}", "reveal"]
+    assert [f["f_sdr"] for f in alone] == pytest.approx([f["f_sdr"] for f in both["deaf", "reveal"]], abs=1e-3)
+    assert both["ear", "reveal"] != alone
+    # Four tenths of the magnitudes are music everywhere: the mask is the same for all bins, and no measure sees it.
+    masked = restorers.compare({"deaf": deaf}, folder, "valid", crowd=1.0)
+    assert len(asked) == 4
+    assert [f["f_sdr"] for f in masked["deaf", "reveal"]] == pytest.approx(
+        [f["f_sdr"] for f in found["deaf", "reveal"]], abs=0.5)
+    restored = restorers.restore(deaf, np.ones((2, RATE), np.float32), measure_stats(np.ones((2, RATE), np.float32)),
+                                 crowd=torch.zeros(1025, 1))
+    assert np.abs(restored["reveal"]).max() < 1e-6
+
+
+@pytest.mark.parametrize("words", [["--split", "test"], ["--hours", "1"], ["--hours", "1", "2", "--picture", "p.png"],
+                                   ["--crowd", "2"]])
 def test_what_cannot_be_compared_is_one_sentence(folder, weights, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert restorers.main([str(weights), "--cache", str(folder), *words]) == 2

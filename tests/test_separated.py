@@ -22,7 +22,9 @@ from resonate.models.restorer import LEAST_SHARE_DB, Restorer, RestorerConfig, m
 from resonate.models.stats import measure_stats
 from resonate.models.weights import load_restorer, load_separator, read_header, save_weights
 from resonate.restore.networks import gain_rows
+from resonate.training.heldout import data_for
 from resonate.training.run import train
+from resonate.training.start import check_model
 
 UNET = RestorerConfig(network="unet", channels=(8, 8, 8, 8, 8, 8))
 BANDS = RestorerConfig(width=8, dilations=(1, 2))
@@ -211,3 +213,15 @@ def test_the_chain_gives_it_to_the_network(tmp_path):
     inner = slice(4, len(wanted) - 4)
     assert np.allclose(heard[: len(wanted)][inner], wanted[inner], rtol=0.02, atol=1e-3)
     work.close()
+
+
+@pytest.mark.parametrize("option", ["faithful_share=0.5", "hears_music=true"])
+def test_what_is_not_set_by_hand_is_refused(option, tmp_path):
+    with pytest.raises(UserError, match="not set by hand"):
+        check_model(config("restorer", tmp_path, f"+model.options.{option}").model)
+
+
+def test_the_separator_does_not_take_it(folder, tmp_path):
+    settings = config("finetune_demucs", tmp_path, f"data.cache={folder}", "data.separated=true")
+    with pytest.raises(UserError, match="for the restorer"):
+        data_for(settings).setup()

@@ -142,7 +142,7 @@ def mean(values: Sequence[dict[str, float]], name: str) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def rows(found: dict[tuple[str, str], list[dict[str, float]]]) -> Shown:
+def rows(found: dict[tuple[str, str], list[dict[str, float]]], crowd: float = 0.0) -> Shown:
     """Mean change against the recording itself, whose own figures come first, and the worst fall of f_sdr."""
     before = found[INPUT, ""]
     lines = [["input", *(f"{mean(before, name):.1f}" for name in BETTER), ""]]
@@ -153,7 +153,8 @@ def rows(found: dict[tuple[str, str], list[dict[str, float]]]) -> Shown:
                    for after, first in zip(values, before, strict=True)]
         worst = min(change["f_sdr"] for change in changes)
         lines.append([f"{system}, {mode}", *(f"{mean(changes, name):+.1f}" for name in BETTER), f"{worst:+.1f}"])
-    title = f"{len(before)} captures: the recording's own figures, and the change by each network alone"
+    with_it = f"with {crowd:g} of the mask against the crowd" if crowd else "alone"
+    title = f"{len(before)} captures: the recording's own figures, and the change by each network {with_it}"
     return title, ["", *BETTER, "worst f_sdr"], lines
 
 
@@ -202,7 +203,7 @@ def main(words: list[str] | None = None) -> None:
     if not 0 <= given.crowd <= 1:
         raise UserError(f"--crowd is a share from 0 to 1, got {given.crowd:g}.")
     found = compare(models, given.cache, given.split, given.limit, given.crowd)
-    shown = rows(found)
+    shown = rows(found, given.crowd)
     Console().print(table(shown))
     if given.markdown:
         write_text(given.markdown, markdown(shown))

@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 _CHOICES = {"kind": ("separator", "restorer"), "input": ("capture", "dry"), "target": ("wet", "dry")}
 
 
+#: Settings of a restorer that are not chosen when training starts, and what decides them.
+_NOT_OPTIONS = {"faithful_share": "python -m resonate.training.calibrate measures it",
+                "hears_music": "data.separated=true lets the restorer hear what the separator takes for music"}
+
+
 def check_model(model: ModelConfig) -> None:
     """Refuse settings that do not go together, before anything is read. Raises UserError."""
     for name, choices in _CHOICES.items():
@@ -42,6 +47,9 @@ def check_model(model: ModelConfig) -> None:
                    if getattr(model, name) != getattr(ModelConfig(), name)]
         if changed:
             raise UserError(f"model.{changed[0]} is a setting of the separator; leave it out for the restorer.")
+        for name, instead in _NOT_OPTIONS.items():
+            if name in model.options:
+                raise UserError(f"model.options.{name} is not set by hand; {instead}.")
     if model.remix and model.input != "dry":
         raise UserError("model.remix mixes stems of different songs, which share no capture; it needs model.input=dry "
                         "(captures made from data.music are remixed before the capture in any case).")
