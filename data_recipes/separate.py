@@ -1,7 +1,7 @@
 """Add to a rendered folder what the separator takes for music in its captures, for a restorer that hears it too.
 
     python -m data_recipes.separate data/cache --workers 2
-    python train.py experiment=restorer data.cache=data/cache data.separated=true
+    python train.py experiment=restorer data=cache data.cache=data/cache data.separated=true
 
 writes data/cache/separated/: a tar for each shard, and index.json with the hash of the separator's weights. A run that
 was stopped goes on where it was; a folder that another separator filled is refused.
@@ -11,27 +11,31 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import torch
 import webdataset as wds
 from demucs.htdemucs import HTDemucs
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from data_recipes.common import parser, run
 from data_recipes.render_shards import clean, lock, write_aside
-from resonate import STEMS
 from resonate.audio import sha256
 from resonate.data import separated, shards
 from resonate.errors import UserError
-from resonate.evaluate.separation import separate
+from resonate.evaluate.separation import separated_music
+from resonate.models.demucs_files import find_weights
 from resonate.models.weights import SEPARATOR, load_separator, read_header
+
+Examples = list[dict[str, Any]]
 
 
 def add(cache: Path, weights: Path = SEPARATOR, workers: int = 1) -> None:
@@ -43,47 +47,91 @@ def add(cache: Path, weights: Path = SEPARATOR, workers: int = 1) -> None:
         workers: processes, of one thread each.
 
     Raises:
-        UserError: before any work for a folder or weights that do not serve.
+        UserError: before any work for a folder or weights that do not serve; later for a process that ended.
     """
     if workers < 1:
         raise UserError(f"--workers must be at least 1, got {workers}.")
-    by_shard: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_shard: dict[str, Examples] = defaultdict(list)
     for example in shards.choose(cache, "all"):
         if "shard" not in example:
             raise UserError(f"{cache} has the older form of one file per example; render it again.")
         by_shard[example["shard"]].append(example)
+    weights = find_weights(weights)
     read_header(weights, "separator")
-    separator, out = sha256(weights), cache / separated.FOLDER
+    made_of = {"separator": sha256(weights), "captures": shards.read_index(cache)["key"]}
+    out = cache / separated.FOLDER
     out.mkdir(exist_ok=True)
     with lock(out):
         clean(out)
-        _scales(out, separator, by_shard)
-        todo = [name for name in sorted(by_shard) if not (out / name).is_file()]
-        context = get_context("spawn")
-        with ProcessPoolExecutor(min(workers, max(1, len(todo))), context) as pool:
-            jobs = [pool.submit(_write, cache, name, by_shard[name], weights, separator) for name in todo]
-            try:
-                for job in track(as_completed(jobs), "Separating", len(jobs), console=Console(stderr=True)):
-                    job.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        known = {"separator": separator, "scale": _scales(out, separator, by_shard)}
+        _scales(out, made_of, by_shard)
+        todo = {name: by_shard[name] for name in sorted(by_shard) if not (out / name).is_file()}
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("Separating", total=sum(map(len, todo.values())))
+            if min(workers, len(todo)) <= 1:
+                _write(cache, todo, weights, made_of, lambda: bar.advance(task))
+            else:
+                _spread(min(workers, len(todo)), (cache, todo, weights, made_of), lambda: bar.advance(task))
+        known = {**made_of, "scale": _scales(out, made_of, by_shard)}
         write_aside(out / "index.json", json.dumps(known, indent=1).encode())
 
 
-def _scales(out: Path, separator: str, by_shard: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """The scale of every example that is there. UserError for what another separator made, or other captures."""
+def _scales(out: Path, made_of: dict[str, str], by_shard: dict[str, Examples]) -> dict[str, list[float]]:
+    """The scales of every example that is there. UserError for what another separator made, or other captures."""
     scales = {}
     for name, examples in by_shard.items():
         if (out / name).is_file():
-            details = shards.read_details(out / name)
-            if any(d.get("separator") != separator for d in details):
-                raise UserError(f"{out} holds what another separator made; remove it first.")
-            if {d["file"] for d in details} != {example["file"] for example in examples}:
-                raise UserError(f"{out / name} belongs to other captures; remove it first.")
-            scales.update((d["file"], float(d["scale"])) for d in details)
+            details = separated.read_details(out / name)
+            if any(d.get(key) != value for d in details for key, value in made_of.items()) or (
+                    {d["file"] for d in details} != {example["file"] for example in examples}):
+                raise UserError(f"{out} holds what another separator made, or of other captures; remove it first.")
+            scales.update((d["file"], d["scale"]) for d in details)
     return scales
+
+
+def _spread(count: int, job: tuple[Path, dict[str, Examples], Path, dict[str, str]], told: Callable[[], None]) -> None:
+    """The work of :func:`_write` in so many processes, which end with this one."""
+    cache, todo, weights, made_of = job
+    context = get_context("spawn")
+    said, names = context.Queue(), list(todo)
+    jobs = [context.Process(target=_work, daemon=True, args=(
+        said, os.getpid(), cache, {name: todo[name] for name in names[k::count]}, weights, made_of))
+        for k in range(count)]
+    try:
+        for process in jobs:
+            process.start()
+        while True:
+            running = any(process.is_alive() for process in jobs)
+            try:
+                word = said.get(timeout=0.2)
+            except Empty:
+                if not running:
+                    break
+                continue
+            if word:
+                raise UserError(word)
+            told()
+        if failed := [process.exitcode for process in jobs if process.exitcode]:
+            raise UserError(f"A process ended by itself (status {failed[0]}), perhaps for want of memory; the same "
+                            "command goes on, with fewer --workers.")
+    finally:
+        for process in jobs:
+            process.terminate()
+            process.join()
+
+
+def _work(said: Any, parent: int, *job: Any) -> None:
+    """What one process does; what goes wrong is said to the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+
+    def told() -> None:
+        if os.getppid() != parent:
+            raise UserError("The run that this process belongs to has ended.")
+        said.put("")
+
+    try:
+        _write(*job, told)
+    except (UserError, OSError) as error:
+        said.put(str(error))
 
 
 @lru_cache(maxsize=1)
@@ -92,23 +140,31 @@ def _model(weights: Path) -> HTDemucs:
     return load_separator(weights)
 
 
-def _write(cache: Path, name: str, examples: list[dict[str, Any]], weights: Path, separator: str) -> None:
-    target = cache / separated.FOLDER / name
-    part = target.with_name(f".{name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as handle:
-            with wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0) as tar:
-                for example in examples:
-                    capture = torch.from_numpy(shards.read_audio(cache, example, slice(1))[0])
-                    music = separate(_model(weights), capture)[: len(STEMS)].sum(0)
-                    files, scales = shards.encode(music[None])
-                    details = json.dumps({"separator": separator, "scale": scales[0]}).encode()
-                    tar.write({"__key__": example["file"], "json": details, separated.SUFFIX: files[0]})
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+def _write(cache: Path, todo: dict[str, Examples], weights: Path, made_of: dict[str, str],
+           told: Callable[[], None]) -> None:
+    """Write the tars of some shards; `told` is called after every example."""
+    for name, examples in todo.items():
+        target = cache / separated.FOLDER / name
+        part = target.with_name(f".{name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as handle:
+                with wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0) as tar:
+                    for example in examples:
+                        tar.write(_sample(cache, example, weights, made_of))
+                        told()
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _sample(cache: Path, example: dict[str, Any], weights: Path, made_of: dict[str, str]) -> dict[str, Any]:
+    rows = torch.from_numpy(shards.read_audio(cache, example, slice(len(shards.ROWS))))
+    heard = torch.stack([separated_music(_model(weights), sound) for sound in (rows[0], rows[6:10].sum(0))])
+    files, scales = shards.encode(heard.numpy())
+    details = json.dumps({**made_of, "scale": scales}, sort_keys=True).encode()
+    return {"__key__": example["file"], "json": details, **dict(zip(separated.SUFFIXES, files, strict=True))}
 
 
 def main(words: list[str] | None = None) -> None:

@@ -110,11 +110,16 @@ class Watch(TorchDispatchMode):
         return result
 
 
-def restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+def hearing_restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+    task, batch = restorer(hears_music=True)
+    return task, batch | {"separated": 0.5 * batch["capture"] + 0.1 * torch.randn_like(batch["capture"])}
+
+
+def restorer(**settings) -> tuple[RestorerTask, dict[str, torch.Tensor]]:
     x = torch.randn(1, 2, 22050) * 0.1
     stats = {"ltas_db": torch.full((1, BINS), -40.0), "floor_db": torch.full((1, BINS), -80.0),
              "in_band": (torch.arange(BINS)[None] < 400).float()}
-    task = RestorerTask(RestorerConfig(width=8, dilations=(1, 2)), OptimiserConfig(), 2)
+    task = RestorerTask(RestorerConfig(width=8, dilations=(1, 2), **settings), OptimiserConfig(), 2)
     stems = x[:, None].repeat(1, 4, 1, 1) / 4
     return task, {"capture": x, "wet": 0.8 * stems, "dry": stems, **stats}
 
@@ -168,7 +173,7 @@ def step(make) -> Watch:
     return watch
 
 
-@pytest.mark.parametrize("make", [restorer, separator, listener])
+@pytest.mark.parametrize("make", [restorer, hearing_restorer, separator, listener])
 def test_a_training_step_has_no_float64_and_runs_on_mps(make):
     watch, there = step(make), kernels()
     assert {"_fft_r2c", "_fft_c2r", "mm", "convolution_backward"} & watch.operations

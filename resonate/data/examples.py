@@ -23,6 +23,7 @@ from resonate.data import separated, shards
 from resonate.data.excerpts import Excerpts
 from resonate.degrade.chain import CaptureChain
 from resonate.errors import UserError
+from resonate.models.restorer import istft, stft
 from resonate.models.stats import N_FFT, RecordingStats, bin_frequencies, measure_stats
 
 Example = dict[str, Tensor]
@@ -96,6 +97,9 @@ class CachedCaptures(Dataset):
         self._separated = {folder: separated.Index(folder) for folder in map(Path, folders)} if with_separated else {}
         for folder, example in self.items if with_separated else ():
             self._separated[folder].check(example)
+        if len(self.separators().get("separators", ())) > 1:
+            raise UserError("The folders in data.cache were separated by different separators; separate them again by "
+                            "one, with python -m data_recipes.separate.")
         self._music: dict[int, RecordingStats] = {}
         self._stats: dict[tuple[int, bool], Example] = {}
         self._sums: dict[int, tuple[Tensor, Tensor]] | None = {} if in_memory else None
@@ -136,12 +140,12 @@ class CachedCaptures(Dataset):
             stop = start + self.samples
             clean = bool(rng.uniform() < self.clean_share)
         if self._sums is not None:
-            example = self._summed(item, start, stop)
+            example = self._summed(item, start, stop, clean)
         else:
             example = as_example(torch.from_numpy(shards.read_audio(folder, meta, slice(self.rows), start, stop)),
                                  meta["present"])
             if self._separated:
-                example["separated"] = torch.from_numpy(self._separated[folder].read(meta, start, stop))
+                example["separated"] = torch.from_numpy(self._separated[folder].read(meta, start, stop, clean))
         example = (uncaptured(example) if clean else example) | self._stats_of(item, clean)
         if self.samples is not None and rng.uniform() < self.tone_share:
             example = with_tone(example, self._music_of(item, clean), random_tone(rng))
@@ -160,36 +164,35 @@ class CachedCaptures(Dataset):
 
     def _whole(self, item: int) -> tuple[Tensor, Tensor]:
         """(rows, 1, T) int16 and (rows, 1, 1) scales: mid channel of the capture, the captured, early and clean music,
-        and where it is asked for the separated music."""
+        and where it is asked for what is separated of the capture and of the clean music."""
         assert self._sums is not None
         if item not in self._sums:
             folder, meta = self.items[item]
             rows = shards.read_audio(folder, meta, slice(len(shards.ROWS)))
             parts = [rows[0], rows[1:5].sum(0), rows[5], rows[6:10].sum(0)]
-            sums = torch.from_numpy(np.stack([*parts, *(index.read(meta) for index in self._index_of(folder))]))
+            sums = torch.from_numpy(np.stack([*parts, *self._separated_of(folder, meta)]))
             sums = sums.mean(1, keepdim=True)
             # 16 bits under a scale of each row's own, as the shards have them.
             scale = sums.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 32767
             self._sums[item] = (sums / scale).round().to(torch.int16), scale
         return self._sums[item]
 
-    def _index_of(self, folder: Path) -> list[separated.Index]:
-        return [self._separated[folder]] if self._separated else []
+    def _separated_of(self, folder: Path, meta: dict) -> list[np.ndarray]:
+        return [self._separated[folder].read(meta, clean=clean) for clean in (False, True)] if self._separated else []
 
-    def _summed(self, item: int, start: int, stop: int | None) -> Example:
+    def _summed(self, item: int, start: int, stop: int | None, clean: bool) -> Example:
         whole, scale = self._whole(item)
         capture, wet, early, dry, *rest = whole[..., start:stop] * scale
         return {"capture": capture, "wet": wet[None], "early": early, "dry": dry[None],
                 "present": torch.tensor(self.items[item][1]["present"]),
-                **dict(zip(["separated"], rest, strict=False))}
+                **({"separated": rest[clean]} if rest else {})}
 
 
 def uncaptured(example: Example) -> Example:
-    """The same example with its clean music in place of the capture and of what is separated, and no crowd."""
+    """The same example with its clean music in place of the capture, and no crowd."""
     dry = example["dry"]
     out = example | {"capture": dry.sum(0), "wet": dry, "early": dry.sum(0)}
-    instead = {"crowd": torch.zeros_like(dry[0]), "separated": dry.sum(0)}
-    return out | {name: sound for name, sound in instead.items() if name in example}
+    return out | {"crowd": torch.zeros_like(dry[0])} if "crowd" in example else out
 
 
 #: Standard deviation in dB, and knots in Hz, of a random balance of bands.
@@ -222,8 +225,13 @@ def with_tone(example: Example, music: RecordingStats, tone_db: np.ndarray) -> E
     def shaped(x: Tensor) -> Tensor:
         return torch.fft.irfft(torch.fft.rfft(x, size) * gain, size)[..., :n]
 
-    out = example | {name: shaped(example[name]) for name in ("wet", "early", "dry", "separated") if name in example}
+    out = example | {name: shaped(example[name]) for name in ("wet", "early", "dry")}
     out["capture"] = example["capture"] + (out["wet"] - wet).sum(0)
+    if "separated" in example:
+        # Its share of what is heard stays: the filter is the music's, and a good part of it is crowd.
+        music = stft(example["separated"])
+        share = music.abs() / (music.abs() + (stft(example["capture"]) - music).abs() + 1e-9)
+        out["separated"] = istft(stft(out["capture"]) * share, n)
     more = torch.from_numpy(10 ** (tone_db / 10) - 1)
     for name in ("ltas_db", "floor_db"):
         before = 10 ** (example[name].double() / 10)

@@ -23,13 +23,14 @@ from resonate.evaluate.separation import Shown, markdown, table
 from resonate.evaluate.table import write_text
 from resonate.models.restorer import Restorer
 from resonate.models.stats import measure_stats
-from resonate.models.weights import RESTORER, load_restorer
+from resonate.models.weights import RESTORER, SEPARATOR, load_restorer
 
 SHOWN = (*faithfulness.AGREEMENTS, "support", "excess_db")
 OTHER = "other music"
 
 
-def measure(model: Restorer, cache: Path, split: str, limit: int = 0) -> dict[str, list[tuple[dict, list[str]]]]:
+def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator: Path = SEPARATOR
+            ) -> dict[str, list[tuple[dict, list[str]]]]:
     """Figures and names of those beyond the limits, per kind of output and capture.
 
     Raises UserError where the cache has no captures of the split or they cannot be read.
@@ -38,8 +39,8 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0) -> dict[st
     last = None
     for case in heard(cache, split, limit, "Checking"):
         stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
-        outputs = {"captured music": case.wet, **restore(model, case.capture, stats, opinion([model], case.capture)),
-                   OTHER: last}
+        music = opinion([model], case.capture, separator)
+        outputs = {"captured music": case.wet, **restore(model, case.capture, stats, music), OTHER: last}
         for kind, sound in outputs.items():
             if sound is not None:
                 made = faithfulness.magnitudes(sound)
@@ -71,10 +72,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--cache", required=True, type=Path, help="rendered folder (python -m data_recipes.render)")
     parser.add_argument("--split", default="valid", choices=("train", "valid", "test"))
     parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
+    parser.add_argument("--separator", type=Path, default=SEPARATOR,
+                        help="weights of the separator that a restorer may hear (default: the repo's)")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    shown = rows(measure(load_restorer(given.weights), given.cache, given.split, given.limit))
+    shown = rows(measure(load_restorer(given.weights), given.cache, given.split, given.limit, given.separator))
     if given.markdown:
         write_text(given.markdown, markdown(shown))
     Console().print(table(shown))

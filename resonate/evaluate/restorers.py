@@ -1,6 +1,6 @@
 """Restorers alone on whole captures: ``python -m resonate.evaluate.restorers A.safetensors B.safetensors --cache DIR``.
 
-Each network hears the capture itself, without the rest of `infer.py`, and where it wants to what the repo's separator
+Each network hears the capture itself, without the rest of `infer.py`, and where it wants to what the separator
 takes for music in it; what it makes of it in both modes is measured against the clean mix. NAME-alone=FILE keeps that
 second opinion from a network. With ``--hours`` the figures are drawn over the hours that each had been trained.
 """
@@ -10,32 +10,30 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from demucs.htdemucs import HTDemucs
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from resonate import STEMS
 from resonate.data import shards
 from resonate.errors import UserError, command
 from resonate.evaluate import cases, measures
 from resonate.evaluate.alignment import to_mid
 from resonate.evaluate.rivals import Case
-from resonate.evaluate.separation import Shown, markdown, separate, spread, table
+from resonate.evaluate.separation import Shown, markdown, separated_music, spread, table
 from resonate.evaluate.table import write_text
 from resonate.models.restorer import Restorer, apply_gain, stft
 from resonate.models.stats import RecordingStats, bin_frequencies, measure_stats
-from resonate.models.weights import load_restorer, load_separator
+from resonate.models.weights import SEPARATOR, load_restorer, load_separator
 from resonate.restore.networks import share_of_music_db, smoothed_mask
 
 INPUT = "input"
-#: Ends the names of networks that are given no opinion.
+#: Ends the given names of networks that are given no opinion.
 ALONE = "-alone"
 #: Which way is better, and what it is called in the table.
 BETTER = {"f_sdr": 1, "lsd": -1, "lsd_low": -1, "lsd_high": -1, "lsd_air": -1, "balance_error": -1, "gap_db": -1,
@@ -64,17 +62,16 @@ def balance_error(output: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(difference - difference.mean()).mean())
 
 
-@lru_cache(maxsize=1)
-def _separator() -> HTDemucs:
-    return load_separator()
+_load = lru_cache(maxsize=1)(load_separator)
 
 
-def opinion(models: Iterable[Restorer], capture: np.ndarray, wanted: bool = False) -> Tensor | None:
-    """(1, 2, T), what the repo's separator takes for music in (2, T); None where none of the models hears it, unless it
-    is `wanted` for something else."""
+def opinion(models: Iterable[Restorer], capture: np.ndarray, separator: Path = SEPARATOR, wanted: bool = False
+            ) -> Tensor | None:
+    """(1, 2, T), what a separator takes for music in (2, T); None where none of the models hears it, unless it is
+    `wanted` for something else."""
     if not wanted and not any(model.config.hears_music for model in models):
         return None
-    return torch.from_numpy(separate(_separator(), torch.from_numpy(capture))[: len(STEMS)].sum(0))[None]
+    return separated_music(_load(separator), torch.from_numpy(capture))[None]
 
 
 def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats, music: Tensor | None = None,
@@ -114,23 +111,32 @@ def heard(cache: Path, split: str, limit: int, words: str) -> Iterator[Case]:
             yield case
 
 
-def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0, crowd: float = 0.0
-            ) -> dict[tuple[str, str], list[dict[str, float]]]:
-    """Score models on the captures of a rendered cache, with a share `crowd` of the mask against the crowd.
+def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0, crowd: float = 0.0,
+            separator: Path = SEPARATOR, alone: Collection[str] = ()) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Score models on the captures of a rendered cache.
+
+    Args:
+        models: by name.
+        cache: rendered folder, of which `split` is taken.
+        limit: at most so many captures; 0 for all.
+        crowd: share of the separator's mask against the crowd beside the gains.
+        separator: weights.
+        alone: names of models that are not told what the separator takes for music.
 
     Returns:
         (system, mode) -> figures per capture; ("input", "") for the recording itself. Silent references are left out.
     """
     found: dict[tuple[str, str], list[dict[str, float]]] = {(INPUT, ""): []}
     for case in heard(cache, split, limit, "Restoring"):
-        stats, music = measure_stats(case.capture), opinion(models.values(), case.capture, crowd > 0)
+        hearing = [model for name, model in models.items() if name not in alone]
+        stats, music = measure_stats(case.capture), opinion(hearing, case.capture, separator, crowd > 0)
         mask = None
         if crowd > 0 and music is not None:
             share_db = share_of_music_db(stft(music[0]), stft(torch.from_numpy(case.capture)))
             mask = torch.from_numpy(smoothed_mask(share_db, stats.in_band, crowd))
         found[INPUT, ""].append(score(case.capture, case))
         for name, model in models.items():
-            heard_too = None if name.endswith(ALONE) else music
+            heard_too = None if name in alone else music
             for mode, output in restore(model, case.capture, stats, heard_too, mask).items():
                 found.setdefault((name, mode), []).append(score(output, case))
     return found
@@ -188,6 +194,8 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=0, help="at most so many captures, spread over the severities")
     parser.add_argument("--crowd", type=float, default=0.0,
                         help="share of the separator's mask beside the gains, as strength.crowd of infer.py")
+    parser.add_argument("--separator", type=Path, default=SEPARATOR,
+                        help="weights of the separator that a restorer may hear (default: the repo's)")
     parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
     parser.add_argument("--hours", type=float, nargs="+", help="hours that each of the weights had been trained")
     parser.add_argument("--picture", type=Path, help="with --hours: picture of the figures over them")
@@ -196,13 +204,15 @@ def main(words: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     if bool(given.hours) != bool(given.picture) or (given.hours and len(given.hours) != len(given.weights)):
         raise UserError("--hours takes as many numbers as there are weights, and goes with --picture.")
-    models = {}
+    models: dict[str, Restorer] = {}
+    alone: list[str] = []
     for word in given.weights:
         name, _, path = word.rpartition("=")
         models[name or Path(path).stem] = load_restorer(path)
+        alone += [name] * name.endswith(ALONE)
     if not 0 <= given.crowd <= 1:
         raise UserError(f"--crowd is a share from 0 to 1, got {given.crowd:g}.")
-    found = compare(models, given.cache, given.split, given.limit, given.crowd)
+    found = compare(models, given.cache, given.split, given.limit, given.crowd, given.separator, alone)
     shown = rows(found, given.crowd)
     Console().print(table(shown))
     if given.markdown:

@@ -74,6 +74,11 @@ def separate(model: HTDemucs, x: Tensor, stride: float = STRIDE, offset: float =
     return np.concatenate(pieces, -1)[..., before:before + length]
 
 
+def separated_music(model: HTDemucs, x: Tensor) -> Tensor:
+    """(2, samples): the sum of the stems that :func:`separate` gives of (2, samples)."""
+    return torch.from_numpy(separate(model, x)[: len(STEMS)].sum(0))
+
+
 def shared(estimates: np.ndarray, x: np.ndarray, exponent: float = 1.0) -> np.ndarray:
     """The recording under the stems' masks as restoring makes them: (4, 2, T), whose sum is the recording.
 

@@ -130,12 +130,13 @@ def apply_gain(x: Tensor, gain: Tensor) -> Tensor:
     return istft(stft(x) * gain[:, None], x.shape[-1])
 
 
-def music_share_db(music: Tensor, rest: Tensor) -> Tensor:
+def music_share_db(separated: Tensor, heard: Tensor) -> Tensor:
     """Share of the music in the magnitudes, dB, from `LEAST_SHARE_DB` to 0 (also where there is nothing at all).
 
     Args:
-        music, rest: magnitudes, of the separated music and of what it leaves, re full scale, of one shape.
+        separated, heard: complex spectra re full scale, of one shape: what is taken for music, and what holds it.
     """
+    music, rest = separated.abs(), (heard - separated).abs()
     return (DB * torch.log((music + 1e-7) / (music + rest + 1e-7))).clamp(min=LEAST_SHARE_DB)
 
 
@@ -245,9 +246,7 @@ class Restorer(nn.Module):
         mid = spectrum.mean(1).abs() * (4.0 / N_FFT)
         share_db = None
         if music is not None and self.config.hears_music:
-            separated = stft(music.mean(1))
-            rest = (spectrum.mean(1) - separated).abs() * (4.0 / N_FFT)
-            share_db = music_share_db(separated.abs() * (4.0 / N_FFT), rest)
+            share_db = music_share_db(stft(music.mean(1)) * (4.0 / N_FFT), spectrum.mean(1) * (4.0 / N_FFT))
         heads = self.heads(mid, ltas, floor, in_band, share_db)
         gain_db = self.config.faithful_share * heads.faithful_db if faithful else heads.full_db
         gain = 10 ** (gain_strength * follow(gain_db, stats.in_band) / 20)

@@ -25,7 +25,7 @@ from resonate.evaluate import cases, measures
 from resonate.evaluate.restorers import opinion
 from resonate.models.restorer import Restorer, apply_gain
 from resonate.models.stats import measure_stats
-from resonate.models.weights import load_restorer, read_header, save_weights
+from resonate.models.weights import SEPARATOR, load_restorer, read_header, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,15 @@ def gains_by_share(model: Restorer, captures: Iterable[tuple[np.ndarray, np.ndar
     return np.array(rows)
 
 
-def calibrate(weights: Path, cache: Path, output: Path, limit: int | None = None) -> float:
+def calibrate(weights: Path, cache: Path, output: Path, limit: int | None = None, separator: Path = SEPARATOR
+              ) -> float:
     """Write `output` with the best share for the validation captures in `cache`, of which at most `limit` are used;
     returns it. Raises UserError for weights or a cache that cannot be used, or without a capture with music."""
     header, model = read_header(weights, "restorer"), load_restorer(weights)
     model.config = replace(model.config, faithful_share=1.0)
     chosen = cases.cache_index(cache, "valid")[:limit]
     heard = (cases.cached(cache, example) for example in chosen)
-    rises = gains_by_share(model, ((c.capture, c.reference, opinion([model], c.capture)) for c in heard))
+    rises = gains_by_share(model, ((c.capture, c.reference, opinion([model], c.capture, separator)) for c in heard))
     if not len(rises):
         raise UserError(f"No validation capture in {cache} has music; render others.")
     mean = rises.mean(0)
@@ -85,9 +86,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="rendered folder with validation captures")
     parser.add_argument("--output", type=Path, required=True, help="file to write; may be WEIGHTS itself")
     parser.add_argument("--limit", type=int, help="at most so many captures (default: all)")
+    parser.add_argument("--separator", type=Path, default=SEPARATOR,
+                        help="weights of the separator that the restorer hears (default: the repo's)")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    calibrate(given.weights, given.cache, given.output, given.limit)
+    calibrate(given.weights, given.cache, given.output, given.limit, given.separator)
 
 
 if __name__ == "__main__":

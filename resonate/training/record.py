@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from resonate import __version__
 from resonate.audio import sha256
+from resonate.data import separated
 from resonate.data.module import CaptureData, folders
 from resonate.data.music import scan_music
 from resonate.errors import UserError
@@ -28,7 +29,7 @@ _HEAD = 1 << 16
 #: Settings without which a resumed run would be another run.
 _FIXED = (("model", "kind"), ("model", "options"), ("model", "pretrained"), ("model", "input"), ("model", "target"),
           ("model", "crowd_source"), ("model", "freeze"), ("model", "lora_rank"), ("model", "lora_targets"),
-          ("data", "music"), ("data", "cache"), ("data", "batch_size"), ("data", "seed"))
+          ("data", "music"), ("data", "cache"), ("data", "separated"), ("data", "batch_size"), ("data", "seed"))
 
 
 def make_record(config: TrainConfig, data: CaptureData) -> dict[str, Any]:
@@ -42,12 +43,14 @@ def make_record(config: TrainConfig, data: CaptureData) -> dict[str, Any]:
 def data_hash(data: CaptureData) -> str:
     """SHA-256 over what the examples are made of.
 
-    For a rendered folder its index; for music the name, length and first 64 KiB of every file; for streamed shards
-    their addresses.
+    For a rendered folder its index, and that of what is separated of it where that is heard; for music the name, length
+    and first 64 KiB of every file; for streamed shards their addresses.
     """
     digest = hashlib.sha256()
     for folder in folders(data.config.cache):
         digest.update(sha256(folder / "index.json").encode())
+        if data.config.separated:
+            digest.update(sha256(folder / separated.FOLDER / "index.json").encode())
     if data.config.shards:
         digest.update("\n".join(data.train.urls).encode())
     elif not data.config.cache:
@@ -72,6 +75,7 @@ def check_same(record: dict[str, Any], output: Path) -> None:
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
     before, now = stored["config"], json.loads(json.dumps(record["config"], default=str))
+    before["data"].setdefault("separated", False)
     for group, key in _FIXED:
         # Runs of earlier versions lack settings that have their default here.
         if key in before[group] and before[group][key] != now[group].get(key):

@@ -125,8 +125,7 @@ class RestorerTask(L.LightningModule):
         played = inside * (energy > 1e-3 * energy.mean(2, keepdim=True))
         share_db = None
         if "separated" in batch:
-            separated = spectrum(batch["separated"].mean(1))
-            share_db = music_share_db(separated.abs(), (heard - separated).abs())
+            share_db = music_share_db(spectrum(batch["separated"].mean(1)), heard)
         heads = self.model.heads(captured, batch["ltas_db"], batch["floor_db"], batch["in_band"], share_db)
         with torch.autocast(captured.device.type, enabled=False):
             captured_db = DB * torch.log(captured + 1e-7)
