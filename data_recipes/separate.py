@@ -117,6 +117,7 @@ def _spread(count: int, job: tuple[Path, dict[str, Examples], Path, dict[str, st
         for process in jobs:
             process.terminate()
             process.join()
+        clean(cache / separated.FOLDER)
 
 
 def _work(said: Any, parent: int, *job: Any) -> None:

@@ -229,8 +229,8 @@ def with_tone(example: Example, music: RecordingStats, tone_db: np.ndarray) -> E
     out["capture"] = example["capture"] + (out["wet"] - wet).sum(0)
     if "separated" in example:
         # Its share of what is heard stays: the filter is the music's, and a good part of it is crowd.
-        music = stft(example["separated"])
-        share = music.abs() / (music.abs() + (stft(example["capture"]) - music).abs() + 1e-9)
+        taken = stft(example["separated"])
+        share = taken.abs() / (taken.abs() + (stft(example["capture"]) - taken).abs() + 1e-9)
         out["separated"] = istft(stft(out["capture"]) * share, n)
     more = torch.from_numpy(10 ** (tone_db / 10) - 1)
     for name in ("ltas_db", "floor_db"):
