@@ -29,6 +29,7 @@ from resonate.restore.networks import RESTORE_BLOCK, Restore, gain_rows
 from resonate.training import calibrate
 from resonate.training.heldout import data_for
 from resonate.training.losses import spectrum
+from resonate.training.record import check_same
 from resonate.training.run import train
 from resonate.training.start import check_model
 
@@ -318,3 +319,11 @@ def test_the_separator_does_not_take_it(folder, tmp_path):
     settings = config("finetune_demucs", tmp_path, f"data.cache={folder}", "data.separated=true")
     with pytest.raises(UserError, match="for the restorer"):
         data_for(settings).setup()
+
+
+def test_a_run_of_an_earlier_version_does_not_begin_to_hear_it_when_it_is_resumed(tmp_path):
+    record = {"config": {"model": {}, "data": {}}, "data_hash": "a"}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    check_same(record, tmp_path)
+    with pytest.raises(UserError, match=r"data\.separated=False, not True"):
+        check_same({**record, "config": {"model": {}, "data": {"separated": True}}}, tmp_path)

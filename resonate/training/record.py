@@ -75,7 +75,8 @@ def check_same(record: dict[str, Any], output: Path) -> None:
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
     before, now = stored["config"], json.loads(json.dumps(record["config"], default=str))
-    before["data"].setdefault("separated", False)
+    for config in (before, now):
+        config["data"].setdefault("separated", False)
     for group, key in _FIXED:
         # Runs of earlier versions lack settings that have their default here.
         if key in before[group] and before[group][key] != now[group].get(key):
