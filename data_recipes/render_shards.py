@@ -87,25 +87,36 @@ def _abandoned(parent: int) -> bool:
     return os.environ.get(_RENDER) != str(os.getpid()) and os.getppid() != parent
 
 
-def write_shard(renderer: Renderer, out: Path, number: int, parent: int) -> Path:
-    """Render and write one shard; returns its path. Nothing is left behind where that fails, nor where the process
-    `parent`, which started this one, has ended."""
-    target = shard_path(out, (renderer.split, number))
-    part, count = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("part", "count"))
-    size = renderer.settings.per_shard
+@contextmanager
+def whole_tar(target: Path) -> Iterator[wds.TarWriter]:
+    """A WebDataset tar that is written aside and renamed to `target` when the block ends; nothing is left behind where
+    that fails. The same bytes whoever writes it and when."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as handle, count.open("wb", buffering=0) as tally:
+        with part.open("wb") as handle:
             with wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0) as tar:
-                for index in range(number * size, (number + 1) * size):
-                    tar.write(_sample(renderer, index))
-                    tally.write(b".")  # for the progress bar
-                    if _abandoned(parent):
-                        raise UserError("The render that this job belongs to has ended.")
+                yield tar
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_shard(renderer: Renderer, out: Path, number: int, parent: int) -> Path:
+    """Render and write one shard; returns its path. Nothing is left behind where that fails, nor where the process
+    `parent`, which started this one, has ended."""
+    target = shard_path(out, (renderer.split, number))
+    count = target.with_name(f".{target.name}.{os.getpid()}.count")
+    size = renderer.settings.per_shard
+    try:
+        with whole_tar(target) as tar, count.open("wb", buffering=0) as tally:
+            for index in range(number * size, (number + 1) * size):
+                tar.write(_sample(renderer, index))
+                tally.write(b".")  # for the progress bar
+                if _abandoned(parent):
+                    raise UserError("The render that this job belongs to has ended.")
+    finally:
         count.unlink(missing_ok=True)
     return target
 

@@ -14,20 +14,18 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 import torch
-import webdataset as wds
 from demucs.htdemucs import HTDemucs
 from rich.console import Console
 from rich.progress import Progress
 
 from data_recipes.common import parser, run
-from data_recipes.render_shards import clean, lock, write_aside
+from data_recipes.render_shards import clean, lock, whole_tar, write_aside
 from resonate.audio import sha256
 from resonate.data import separated, shards
 from resonate.errors import UserError
@@ -67,10 +65,10 @@ def add(cache: Path, weights: Path = SEPARATOR, workers: int = 1) -> None:
         todo = {name: by_shard[name] for name in sorted(by_shard) if not (out / name).is_file()}
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("Separating", total=sum(map(len, todo.values())))
-            if min(workers, len(todo)) <= 1:
-                _write(cache, todo, weights, made_of, lambda: bar.advance(task))
-            else:
+            if min(workers, len(todo)) > 1:
                 _spread(min(workers, len(todo)), (cache, todo, weights, made_of), lambda: bar.advance(task))
+            elif todo:
+                _write(cache, todo, weights, made_of, lambda: bar.advance(task))
         known = {**made_of, "scale": _scales(out, made_of, by_shard)}
         write_aside(out / "index.json", json.dumps(known, indent=1).encode())
 
@@ -135,34 +133,21 @@ def _work(said: Any, parent: int, *job: Any) -> None:
         said.put(str(error))
 
 
-@lru_cache(maxsize=1)
-def _model(weights: Path) -> HTDemucs:
-    torch.set_num_threads(1)
-    return load_separator(weights)
-
-
 def _write(cache: Path, todo: dict[str, Examples], weights: Path, made_of: dict[str, str],
            told: Callable[[], None]) -> None:
     """Write the tars of some shards; `told` is called after every example."""
+    torch.set_num_threads(1)
+    model = load_separator(weights)
     for name, examples in todo.items():
-        target = cache / separated.FOLDER / name
-        part = target.with_name(f".{name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as handle:
-                with wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0) as tar:
-                    for example in examples:
-                        tar.write(_sample(cache, example, weights, made_of))
-                        told()
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_tar(cache / separated.FOLDER / name) as tar:
+            for example in examples:
+                tar.write(_sample(cache, example, model, made_of))
+                told()
 
 
-def _sample(cache: Path, example: dict[str, Any], weights: Path, made_of: dict[str, str]) -> dict[str, Any]:
+def _sample(cache: Path, example: dict[str, Any], model: HTDemucs, made_of: dict[str, str]) -> dict[str, Any]:
     rows = torch.from_numpy(shards.read_audio(cache, example, slice(len(shards.ROWS))))
-    heard = torch.stack([separated_music(_model(weights), sound) for sound in (rows[0], rows[6:10].sum(0))])
+    heard = torch.stack([separated_music(model, sound) for sound in (rows[0], rows[6:10].sum(0))])
     files, scales = shards.encode(heard.numpy())
     details = json.dumps({**made_of, "scale": scales}, sort_keys=True).encode()
     return {"__key__": example["file"], "json": details, **dict(zip(separated.SUFFIXES, files, strict=True))}

@@ -23,7 +23,7 @@ from resonate.data import separated, shards
 from resonate.data.excerpts import Excerpts
 from resonate.degrade.chain import CaptureChain
 from resonate.errors import UserError
-from resonate.models.restorer import istft, stft
+from resonate.models.restorer import istft, music_share, stft
 from resonate.models.stats import N_FFT, RecordingStats, bin_frequencies, measure_stats
 
 Example = dict[str, Tensor]
@@ -97,7 +97,7 @@ class CachedCaptures(Dataset):
         self._separated = {folder: separated.Index(folder) for folder in map(Path, folders)} if with_separated else {}
         for folder, example in self.items if with_separated else ():
             self._separated[folder].check(example)
-        if len(self.separators().get("separators", ())) > 1:
+        if len(self.separators()) > 1:
             raise UserError("The folders in data.cache were separated by different separators; separate them again by "
                             "one, with python -m data_recipes.separate.")
         self._music: dict[int, RecordingStats] = {}
@@ -107,10 +107,9 @@ class CachedCaptures(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def separators(self) -> dict[str, list[str]]:
-        """Hashes of the weights that made ``separated``, by the name `separators`; empty without it."""
-        hashes = sorted({index.separator for index in self._separated.values()})
-        return {"separators": hashes} if hashes else {}
+    def separators(self) -> list[str]:
+        """Hashes of the weights that made ``separated``; none without it."""
+        return sorted({index.separator for index in self._separated.values()})
 
     def _stats_of(self, item: int, clean: bool) -> Example:
         """Statistics of the whole capture, or of its clean music."""
@@ -229,8 +228,7 @@ def with_tone(example: Example, music: RecordingStats, tone_db: np.ndarray) -> E
     out["capture"] = example["capture"] + (out["wet"] - wet).sum(0)
     if "separated" in example:
         # Its share of what is heard stays: the filter is the music's, and a good part of it is crowd.
-        taken = stft(example["separated"])
-        share = taken.abs() / (taken.abs() + (stft(example["capture"]) - taken).abs() + 1e-9)
+        share = music_share(stft(example["separated"]), stft(example["capture"]))
         out["separated"] = istft(stft(out["capture"]) * share, n)
     more = torch.from_numpy(10 ** (tone_db / 10) - 1)
     for name in ("ltas_db", "floor_db"):

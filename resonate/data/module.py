@@ -201,7 +201,9 @@ class CaptureData(L.LightningDataModule):
             made = (("train", self.train.items), ("valid", self.valid.items))
             # An example mixed from several songs names them all.
             songs = {split: {s for _, m in items for s in m["song"].split(" + ")} for split, items in made}
-            return {split: {"examples": len(items), "songs": len(songs[split])} | self.train.separators()
+            separators = self.train.separators()
+            known = {"separators": separators} if separators else {}
+            return {split: {"examples": len(items), "songs": len(songs[split])} | known
                     for split, items in made}
         return {split: {"songs": [song.name for song in data.excerpts.songs]}
                 for split, data in (("train", self.train), ("valid", self.valid))}

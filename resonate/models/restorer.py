@@ -130,14 +130,20 @@ def apply_gain(x: Tensor, gain: Tensor) -> Tensor:
     return istft(stft(x) * gain[:, None], x.shape[-1])
 
 
-def music_share_db(separated: Tensor, heard: Tensor) -> Tensor:
-    """Share of the music in the magnitudes, dB, from `LEAST_SHARE_DB` to 0 (also where there is nothing at all).
+def music_share(separated: Tensor, heard: Tensor) -> Tensor:
+    """Share of the music in the magnitudes, over 0 to 1 (also where there is nothing at all).
 
     Args:
-        separated, heard: complex spectra re full scale, of one shape: what is taken for music, and what holds it.
+        separated, heard: complex spectra of one shape and scale (re full scale, where it matters what counts as
+            nothing): what is taken for music, and what holds it.
     """
     music, rest = separated.abs(), (heard - separated).abs()
-    return (DB * torch.log((music + 1e-7) / (music + rest + 1e-7))).clamp(min=LEAST_SHARE_DB)
+    return (music + 1e-7) / (music + rest + 1e-7)
+
+
+def music_share_db(separated: Tensor, heard: Tensor) -> Tensor:
+    """:func:`music_share` in dB, from `LEAST_SHARE_DB` to 0."""
+    return (DB * torch.log(music_share(separated, heard))).clamp(min=LEAST_SHARE_DB)
 
 
 class Restorer(nn.Module):

@@ -75,13 +75,13 @@ def check_same(record: dict[str, Any], output: Path) -> None:
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
     before, now = stored["config"], json.loads(json.dumps(record["config"], default=str))
-    for config in (before, now):
-        config["data"].setdefault("separated", False)
+    defaults = OmegaConf.to_container(OmegaConf.structured(TrainConfig))
     for group, key in _FIXED:
-        # Runs of earlier versions lack settings that have their default here.
-        if key in before[group] and before[group][key] != now[group].get(key):
-            raise UserError(f"{output} holds a run with {group}.{key}={before[group][key]}, not {now[group].get(key)}; "
-                            "choose another output=FOLDER, or resume=never to start over.")
+        # Runs of earlier versions lack settings; they had what is the default now.
+        first, second = (config[group].get(key, defaults[group][key]) for config in (before, now))
+        if first != second:
+            raise UserError(f"{output} holds a run with {group}.{key}={first}, not {second}; choose another "
+                            "output=FOLDER, or resume=never to start over.")
     if stored.get("data_hash", record["data_hash"]) != record["data_hash"]:
         raise UserError(f"The files that the run in {output} was trained on have changed; choose another "
                         "output=FOLDER, or resume=never to start over.")

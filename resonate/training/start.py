@@ -26,8 +26,6 @@ from resonate.training.separator import SeparatorTask
 
 log = logging.getLogger(__name__)
 _CHOICES = {"kind": ("separator", "restorer"), "input": ("capture", "dry"), "target": ("wet", "dry")}
-
-
 #: Settings of a restorer that are not chosen when training starts, and what decides them.
 _NOT_OPTIONS = {"faithful_share": "python -m resonate.training.calibrate measures it",
                 "hears_music": "data.separated=true lets the restorer hear what the separator takes for music"}
