@@ -62,7 +62,8 @@ def work_on(x: np.ndarray, folder: Path, **settings) -> Work:
     work.stats = RecordingStats(floor + 100, floor, 20.0, 20000.0, -20.0)
     work.diagnosis = {
         "range_over_floor_db": 20.0,
-        "songs": {"songs": [[0.0, x.shape[1] / RATE]], "gaps": []}, "clean": False, "clipped_share": 0.0,
+        "songs": {"songs": [[0.0, x.shape[1] / RATE]], "gaps": []}, "clean": False, "finished": False,
+        "clipped_share": 0.0,
         "clip_levels": {"high": []}, "hum": {"lines": []}, "agc": {"range_db": 0.0}, "music_to_crowd_db": 6.0,
     }  # fmt: skip
     for name in ("ingested", "input", "heard", "separator_input"):

@@ -31,7 +31,8 @@ def test_low_pass_without_noise_is_found_to_a_sixth_of_an_octave(hertz):
     """Music moves on the filter's slope, too: the edge is where the slope begins, not where it ends."""
     x = sosfiltfilt(butter(8, hertz, fs=RATE, output="sos"), studio()).astype(np.float32)
     stats = measure_stats(x)
-    assert octaves(stats.high_hz, hertz) < 1 / 6 and stats.low_hz < 45
+    assert octaves(stats.high_hz, hertz) < 1 / 6 and stats.low_hz == 20
+    assert octaves(stats.cut_high_hz, hertz) < 1 / 6 and stats.cut_low_hz == 20
 
 
 @pytest.mark.parametrize("hertz", [80.0, 120.0, 200.0])
@@ -39,6 +40,7 @@ def test_high_pass_without_noise_is_found_to_a_quarter_of_an_octave(hertz):
     x = sosfiltfilt(butter(8, hertz, "high", fs=RATE, output="sos"), studio()).astype(np.float32)
     stats = measure_stats(x)
     assert octaves(stats.low_hz, hertz) < 1 / 4 and stats.high_hz > 18000
+    assert octaves(stats.cut_low_hz, hertz) < 1 / 4 and stats.cut_high_hz == 20000
 
 
 def test_full_band_is_found_full_at_any_level():
@@ -61,6 +63,16 @@ def test_dull_music_has_no_break():
     """12 dB per octave from 1 kHz on: a capsule, the air or dull music, but no filter's edge."""
     x = sosfilt(butter(2, 1000, fs=RATE, output="sos"), studio()).astype(np.float32)
     assert measure_stats(x).high_hz > 10000
+
+
+def test_music_that_ends_by_itself_was_not_cut():
+    """Moving below 2 kHz and hardly there above, as soft synthetic music is: a narrow band, but no filter's."""
+    rng = np.random.default_rng(4)
+    x = sosfilt(butter(2, 700, fs=RATE, output="sos"), studio()).astype(np.float32)
+    x = sosfilt(butter(2, 1500, fs=RATE, output="sos"), x) + 3e-6 * rng.standard_normal(x.shape)
+    stats = measure_stats(x.astype(np.float32))
+    assert stats.high_hz < 10000 and stats.cut_high_hz == 20000
+    assert stats.within_cuts().high_hz == 20000 and stats.within_cuts().low_hz == stats.cut_low_hz == 20
 
 
 def test_drone_is_bass_though_it_does_not_move():

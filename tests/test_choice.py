@@ -85,7 +85,7 @@ def test_without_pauses_a_crowd_of_the_bank_is_added(work, monkeypatch):
     ("change", "why"),
     [
         ({"songs": {"songs": [[0.0, 5.0]], "gaps": []}}, "there are no 6 s of music"),
-        ({"clean": True}, "clean"),
+        ({"finished": True}, "a finished mix"),
     ],
 )
 def test_where_nothing_can_be_measured_the_mix_is_taken_and_said_why(work, change, why):

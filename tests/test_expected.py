@@ -44,7 +44,7 @@ def test_median_and_quartiles_of_captures_of_the_class_alone(tmp_path):
 def test_nothing_is_promised_where_nothing_was_measured(tmp_path):
     diagnosis = {"silent": False, "clean": False, "music_to_crowd_db": 4.0, "room": {"clarity_db": 3.0}}
     assert expected(diagnosis, "extend", {}, tmp_path / "none.json") is None
-    assert expected(diagnosis | {"clean": True}, "extend", {}) is None
+    assert expected(diagnosis | {"finished": True}, "extend", {}) is None
     assert expected({"silent": True}, "extend", {}) is None
     with pytest.raises(UserError, match="c0"):
         summarise(suite([1]), {})

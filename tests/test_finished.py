@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from resonate import RATE
 from resonate.evaluate import cases
 from resonate.restore.diagnosis import fit_finished
-from resonate.restore.diagnosis.finished import FEATURES, captured, features
+from resonate.restore.diagnosis.finished import DETAILS, FEATURES, captured, details, features
 from resonate.restore.diagnosis.levels import measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS, Listener
 from resonate.restore.diagnosis.truth import made_up_stems
@@ -22,6 +22,15 @@ def test_features_are_per_stretch_and_know_no_level():
     assert features(measure_levels(x[:, :1000])).shape == (1, FEATURES)
 
 
+def test_details_begin_with_the_features_and_know_no_level():
+    x = made_up_stems(round(24.6 * RATE), np.random.default_rng(0)).sum(0)
+    one, other = details(measure_levels(x)), details(measure_levels(0.1 * x))
+    assert one.shape == (2, DETAILS) and one.dtype == np.float32
+    np.testing.assert_array_equal(one[:, :FEATURES], features(measure_levels(x)))
+    np.testing.assert_allclose(one, other, atol=0.15)
+    assert np.isfinite(details(measure_levels(x[:, :1000]))).all()
+
+
 def test_the_bundled_recording_is_heard_as_one_and_its_clean_song_is_not():
     case = cases.bundled()
     assert captured(measure_levels(case.capture)) > 0.9
@@ -31,10 +40,24 @@ def test_the_bundled_recording_is_heard_as_one_and_its_clean_song_is_not():
 def test_what_is_learned_holds_for_what_was_left_out():
     rng = np.random.default_rng(0)
     is_capture = rng.uniform(size=400) < 0.5
-    x = rng.standard_normal((400, FEATURES)).astype(np.float32)
-    x[:, :5] += 3 * is_capture[:, None]
-    logits = fit_finished.left_out(x, is_capture)
+    songs = np.array([f"song {k}" for k in rng.integers(0, 60, 400)])
+    # Besides what tells captures, every song has marks of its own that say nothing of another song.
+    marks = {song: rng.standard_normal(DETAILS) for song in songs}
+    x = rng.standard_normal((400, DETAILS)) + np.array([marks[song] for song in songs])
+    x[:, :20] += 3 * is_capture[:, None]
+    logits = fit_finished.left_out(x.astype(np.float32), is_capture, songs)
     assert ((logits > 0) == is_capture).mean() > 0.97
+
+
+def test_a_song_is_never_judged_by_a_model_that_heard_it(monkeypatch):
+    heard = []
+    monkeypatch.setattr(fit_finished, "train", lambda x, y, seed: heard.append(set(x[:, 0])) or fit_finished.Finished())
+    songs = np.repeat([f"song {k}" for k in range(20)], 5)
+    x = np.repeat(np.arange(20, dtype=np.float32), 5)[:, None] * np.ones((1, DETAILS), np.float32)
+    fit_finished.left_out(x, np.arange(100) % 2 == 0, songs)
+    # each model lacks the songs that it judges, and every song is judged once
+    judged = [song for seen in heard for song in set(range(20)) - seen]
+    assert len(heard) == fit_finished.FOLDS and sorted(judged) == list(range(20))
 
 
 def test_a_finished_mix_keeps_its_length_and_is_finite():

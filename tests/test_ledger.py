@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,10 +162,12 @@ def test_extension_lies_outside_the_band(results):
     assert inside < 1e-3
 
 
-def test_clean_material_passes_bit_by_bit(tmp_path):
-    x = music(1.5, RATE)
-    work = work_on(x, tmp_path, choose=Choose(track="auto"))
-    work.diagnosis["clean"] = True
+@pytest.mark.parametrize(("mode", "clean"), [("extend", True), ("extend", False), ("reveal", False)])
+def test_a_finished_mix_passes_bit_by_bit_and_only_missing_bands_are_filled(mode, clean, tmp_path):
+    x = band_limited(music(1.5, RATE), 6000.0)
+    work = work_on(x, tmp_path, mode=mode, choose=Choose(track="auto"))
+    work.stats = replace(work.stats, high_hz=6000.0)
+    work.diagnosis |= {"finished": True, "clean": clean}
     effects = {}
     for stage in chain(work.config)[2:]:
         work.folder = work.result = tmp_path / stage.name
@@ -172,14 +175,26 @@ def test_clean_material_passes_bit_by_bit(tmp_path):
         effects[stage.name] = stage.run(work)
         if stage.name == "stems":
             break
-    assert effects["choose"]["track_made_from"] == "mix" and "clean" in effects["choose"]["because"]
+    assert effects["choose"]["track_made_from"] == "mix" and "finished" in effects["choose"]["because"]
     files = {p.stem: soundfile.read(p, dtype="float32")[0].T for p in tmp_path.glob("*/*/*.wav")}
-    assert not files["removed"].any() and not files["extended"].any()
-    for name in ("separator_input", "revealed", "premaster"):
+    fills = mode == "extend" and not clean
+    assert not files["removed"].any() and files["extended"].any() == fills
+    for name in ("separator_input", "revealed"):
         assert np.array_equal(files[name], x), name
-    assert np.array_equal(work.track["premaster"].read(0, x.shape[1]), x)
-    assert np.abs(sum(files[name].astype(np.float64) for name in STEMS) - x).max() < LIMIT
+    premaster = work.track["premaster"].read(0, x.shape[1])
+    assert np.array_equal(files["premaster"], premaster) and np.array_equal(premaster, x + files["extended"])
+    if fills:
+        power = np.square(np.abs(np.fft.rfft(files["extended"] * np.hanning(x.shape[1]))))
+        assert power[:, np.fft.rfftfreq(x.shape[1], 1 / RATE) < 6000.0].sum() < 1e-6 * power.sum()
+    assert np.abs(sum(files[name].astype(np.float64) for name in STEMS) - premaster).max() < LIMIT
     work.close()
+
+
+def band_limited(x: np.ndarray, high_hz: float) -> np.ndarray:
+    """(channels, time) without what lies above `high_hz`."""
+    spectrum = np.fft.rfft(x)
+    spectrum[:, np.fft.rfftfreq(x.shape[1], 1 / RATE) > high_hz] = 0
+    return np.fft.irfft(spectrum, x.shape[1]).astype(np.float32)
 
 
 @pytest.mark.parametrize("n", [22_050, 131_072, 140_001, 3 * operator.FRAMES * 512 + 17])

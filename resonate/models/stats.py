@@ -6,7 +6,7 @@ over a stream of blocks in constant memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ _FOLLOWS, _FOLLOWING_RANGE_DB, _FOLLOWING_LEVEL_DB, _ROUNDING_DB = 0.75, 1.0, -9
 _TREBLE_HZ = 2500.0
 #: Of fewer values (3 s) noise follows by chance.
 _LEAST_COUNTED = 16
+
+#: A lower edge below this is none: phones cut off more, and music often has nothing there to be missed. The same above.
+_LEAST_LOW_HZ, _MOST_HIGH_HZ = 50.0, 18500.0
 
 #: Bass that does not move is music all the same (a drone) where it is among the loudest of all bands. Hz, dB.
 _MOST_LOW_HZ, _DRONE_DB = 300.0, -20.0
@@ -93,6 +96,8 @@ class RecordingStats:
         floor_db: 10th percentile over time of the same, dB: crowd and self-noise where the music pauses.
         low_hz, high_hz: edges of the captured band.
         rms_db: level of the mid channel, dB re full scale; -inf for digital silence.
+        cut_low_hz, cut_high_hz: edges within which no filter, codec or low rate cut anything away, as far as its slope
+            shows; 20 and 20000 Hz: none did. Music that is dull by itself has a narrower band than that.
     """
 
     ltas_db: np.ndarray
@@ -100,12 +105,18 @@ class RecordingStats:
     low_hz: float
     high_hz: float
     rms_db: float
+    cut_low_hz: float = 20.0
+    cut_high_hz: float = 20000.0
 
     @property
     def in_band(self) -> np.ndarray:
         """(1025,) float32: 1 inside the captured band, 0 outside."""
         freqs = bin_frequencies()
         return ((freqs >= self.low_hz) & (freqs <= self.high_hz)).astype(np.float32)
+
+    def within_cuts(self) -> RecordingStats:
+        """The same with the cuts for the edges: of a finished mix, which holds no noise, nothing else is missing."""
+        return replace(self, low_hz=self.cut_low_hz, high_hz=self.cut_high_hz)
 
     def to_dict(self) -> dict:
         """JSON-able form without the spectra."""
@@ -208,11 +219,11 @@ class StatsAccumulator:
             return np.interp(np.log(freqs), np.log(_CENTRES), values).astype(np.float32)
 
         low, high = _band_edges(loud, loud - floor - _STATIONARY_SPAN_DB, self._follows())
-        high = min(high, _break_hz(loud, mean))
-        low = max(low, _bass_edge_hz(self._bass))
+        cut_low, cut_high = _bass_edge_hz(self._bass), _break_hz(loud, mean)
+        low, high = max(low, cut_low), min(high, cut_high)
         energy = self._energy / max(self._samples, 1)
         rms = 10 * np.log10(energy) if energy > 0 else -np.inf
-        return RecordingStats(spread(ltas), spread(floor), float(low), float(high), float(rms))
+        return RecordingStats(spread(ltas), spread(floor), low, high, float(rms), cut_low, cut_high)
 
     def _follows(self) -> np.ndarray:
         """Per band, the correlation of its level over time with that of the bands a third of an octave and more below
@@ -249,8 +260,8 @@ def _band_edges(loud: np.ndarray, span: np.ndarray, follows: np.ndarray) -> tupl
     if len(inside) == 0:
         return 20.0, 20000.0
     low, high = _CENTRES[inside[0]], _CENTRES[inside[-1]]
-    low = 20.0 if low < 30 else low
-    high = 20000.0 if high > 18500 else high
+    low = 20.0 if low < _LEAST_LOW_HZ else low
+    high = 20000.0 if high > _MOST_HIGH_HZ else high
     return float(np.clip(low, 20.0, _MOST_LOW_HZ)), float(np.clip(high, 2000.0, 20000.0))
 
 

@@ -172,8 +172,11 @@ def faults(report: Mapping[str, Any]) -> list[str]:
     given = report.get("input", {})
     if given.get("sha256") != given.get("sha256_after", given.get("sha256")) and not found:
         found.append("The file was changed, moved or deleted after it had been read.")
-    if report.get("diagnosis", {}).get("clean") and report.get("settings", {}).get("clean", {}).get("bypass"):
+    diagnosis, bypass = report.get("diagnosis", {}), report.get("settings", {}).get("clean", {}).get("bypass")
+    if diagnosis.get("clean") and bypass:
         found.append("The recording sounds clean already, so it passed as it is, but for the master's loudness.")
+    elif diagnosis.get("finished") and bypass:
+        found.append("The recording sounds like a finished mix, so what it holds passed as it is.")
     if report.get("settings", {}).get("veto", {}).get("enabled") is False:
         found.append("The checks of faithfulness were switched off (veto.enabled=false).")
     return found

@@ -86,7 +86,7 @@ class Choose:
     def _not_tried(work: Work) -> str:
         """Why nothing is measured; empty where something is."""
         if work.silent or bypassed(work):
-            return "the recording is silent" if work.silent else "the recording is clean"
+            return "the recording is silent" if work.silent else "the recording is a finished mix"
         if work.config.strength.gain == 0:
             return "strength.gain=0 leaves the mix as it is"
         seconds = work.config.choose.seconds

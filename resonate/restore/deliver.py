@@ -92,10 +92,14 @@ def ledger_blocks(rows: np.ndarray, given: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _restored(work: Work) -> Iterator[np.ndarray]:
-    """(10, n) blocks: revealed plus extended, stem by stem, and their sum; for clean material the very recording."""
+    """(10, n) blocks: revealed plus extended, stem by stem, and their sum; what is revealed of a finished mix is the
+    very recording."""
     for start, block in work.track["revealed"].blocks():
-        stems = block + work.track["extended"].read(start, block.shape[1])
-        whole = work.track["separator_input"].read(start, block.shape[1]) if bypassed(work) else stem_sum(stems)
+        n = block.shape[1]
+        extended = work.track["extended"].read(start, n)
+        stems = block + extended
+        kept = bypassed(work)
+        whole = work.track["separator_input"].read(start, n) + stem_sum(extended) if kept else stem_sum(stems)
         yield np.concatenate([stems, whole])
 
 

@@ -39,9 +39,9 @@ def expected(
 
     By music over crowd and by clarity, each: the class in words, how many captures stand behind it, and per measure
     (dB) median and quartiles. `same_weights`: whether the weights in use are those measured; None where it is not
-    known, as with diagnose_only. None where nothing is known: no figures, a silent or clean recording.
+    known, as with diagnose_only. None where nothing is known: no figures, a silent recording or a finished mix.
     """
-    if diagnosis.get("silent") or diagnosis.get("clean") or not path.is_file():
+    if diagnosis.get("silent") or diagnosis.get("finished") or not path.is_file():
         return None
     table = json.loads(path.read_text("utf-8"))
     values = {"crowd": diagnosis.get("music_to_crowd_db"), "clarity": (diagnosis.get("room") or {}).get("clarity_db")}

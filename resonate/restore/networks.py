@@ -60,7 +60,7 @@ class Restore:
         mask = work.new_store("mask", (len(STEMS) - 1, BINS), "<u2")
         if work.silent:
             return {"skipped": "the recording is silent"}
-        if bypassed(work):
+        if bypassed(work) and not _extends(work):
             ones = np.ones((operator.FRAMES, BINS), dtype=np.float32)
             for first in range(0, work.frames, operator.FRAMES):
                 gain.write_rows(first, ones)
@@ -70,7 +70,7 @@ class Restore:
             count = min(operator.FRAMES, work.frames - first)
             parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
             mask.write_rows(first, ratio_masks(magnitude(parts), work.stats_at(first, count).in_band))
-        taken_back = [] if bypassed(work) else veto.apply(work, gain, extension)
+        taken_back = [] if bypassed(work) and not _extends(work) else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
     def _network(self, work: Work, gain: Store, extension: Track) -> None:
@@ -78,11 +78,11 @@ class Restore:
         source = _music(work) if from_stems else work.track["separator_input"]
         # Where the crowd is masked already, a second opinion on it would count twice.
         separated = None if from_stems else work.track["separated"]
-        masked = crowd_share(work) > 0
+        masked = crowd_share(work) > 0 and not bypassed(work)
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
-        extend = extension_strength(work.config) > 0 and not steady(work)
+        extend = _extends(work)
         for i, (rows, wave) in enumerate(gain_rows(work, source, separated, extend, first), first):
             start = places[i]
             if i >= done:
@@ -125,6 +125,12 @@ def steady(work: Work) -> bool:
     return rise is not None and rise < STEADY_DB
 
 
+def _extends(work: Work) -> bool:
+    """Whether missing bands are filled: of a clean recording none are missing."""
+    whole = bypassed(work) and work.diagnosis["clean"]
+    return extension_strength(work.config) > 0 and not whole and not steady(work)
+
+
 def gain_rows(work: Work, source: Track, separated: Track | None, extend: bool, first: int = 0
               ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """What the restorer makes of `source` and of the stems `separated` from it, from block `first` of the fixed grid
@@ -145,7 +151,7 @@ def gain_rows(work: Work, source: Track, separated: Track | None, extend: bool, 
         x, music = (torch.from_numpy(sound.read(places[i] * HOP, block * HOP))[None].to(work.models.device)
                     if sound else None for sound in (source, opinion))  # fmt: skip
         with torch.inference_mode():
-            out = model(x, work.stats_at(places[i], block), config.strength.gain,
+            out = model(x, work.stats_at(places[i], block), 0.0 if bypassed(work) else config.strength.gain,
                         extension_strength(config) if extend else 0.0,
                         faithful=config.mode == "reveal" or steady(work), music=music)  # fmt: skip
         last = i == len(places) - 1

@@ -75,7 +75,7 @@ class Precondition:
         if work.config.mode == "reveal":
             return "off in mode reveal, as it estimates samples"
         if bypassed(work):
-            return "bypassed: the recording is clean"
+            return "bypassed: the recording is a finished mix"
         if work.diagnosis["clipped_share"] > 0.5:
             return "bypassed: more is flat than there is to estimate it from"
         found = work.diagnosis["clipped_share"] > LEAST_CLIPPED and work.diagnosis["clip_levels"]["high"]
@@ -96,7 +96,7 @@ class Precondition:
     def _events(work: Work, blocks: Blocks) -> tuple[Blocks, Any]:
         config = work.config.precondition
         if not config.events or bypassed(work) or work.silent:
-            return blocks, "bypassed: the recording is clean" if bypassed(work) else "off"
+            return blocks, "bypassed: the recording is a finished mix" if bypassed(work) else "off"
         if work.length < _LEAST_SECONDS * RATE:
             return blocks, f"bypassed: {_LEAST_SECONDS:g} s at least are needed to tell an event from the music"
         track = work.new_track("linear").fill(blocks)
@@ -121,7 +121,7 @@ class Precondition:
     def _agc(work: Work, blocks: Blocks) -> tuple[Blocks, Any]:
         config, span = work.config.precondition, work.diagnosis["agc"]["range_db"]
         if not config.agc or bypassed(work) or work.silent:
-            return blocks, "bypassed: the recording is clean" if bypassed(work) else "off"
+            return blocks, "bypassed: the recording is a finished mix" if bypassed(work) else "off"
         if span < config.agc_least_db:
             return blocks, f"bypassed: the gain moved by {span:g} dB, less than {config.agc_least_db:g} dB"
         heard = work.track["heard"]
@@ -134,8 +134,8 @@ class Precondition:
 
 
 def bypassed(work: Work) -> bool:
-    """Whether diagnosis finds the recording clean and the settings let it pass as it is."""
-    return work.config.clean.bypass and bool(work.diagnosis.get("clean"))
+    """Whether diagnosis finds a finished mix, of which nothing is to be taken away, and the settings let it pass."""
+    return work.config.clean.bypass and bool(work.diagnosis["finished"])
 
 
 def _declip(work: Work) -> Track:

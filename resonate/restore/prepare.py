@@ -11,8 +11,9 @@ import numpy as np
 from resonate.audio import AudioError, Reader, Resampler, to_stereo
 from resonate.restore.config import RestoreConfig
 from resonate.restore.diagnosis import clean
-from resonate.restore.diagnosis.diagnose import Diagnoser
+from resonate.restore.diagnosis.diagnose import Diagnoser, band_figures
 from resonate.restore.diagnosis.levels import PER_SECOND
+from resonate.restore.diagnosis.parts import described
 from resonate.restore.diagnosis.sentences import sentences
 from resonate.restore.loudness import LoudnessMeter
 from resonate.restore.store import Track
@@ -147,7 +148,11 @@ class Diagnose:
             "dc_offset": [round(float(v / work.samples), 6) for v in total],
             **found.figures,
         }
+        finished = not clean.faults(work.diagnosis, work.config.clean)
+        if finished and work.config.clean.bypass:
+            work.stats, work.parts = found.stats.within_cuts(), [(at, part.within_cuts()) for at, part in found.parts]
+            work.diagnosis |= {**band_figures(work.stats), "parts": described(work.parts)}
         reasons = clean.reasons(work.diagnosis, work.config.clean)
-        work.diagnosis |= {"clean": not reasons, "not_clean_because": reasons}
+        work.diagnosis |= {"finished": finished, "clean": not reasons, "not_clean_because": reasons}
         work.diagnosis["words"] = sentences(work.diagnosis)
         return work.diagnosis

@@ -41,10 +41,10 @@ def diagnose(x: np.ndarray) -> Findings:
     return diagnoser.finish()
 
 
-def is_clean(x: np.ndarray, found: Findings, limits: clean.CleanLimits | None = None) -> bool:
-    """Whether (2, samples) with these findings would be bypassed."""
+def is_finished(x: np.ndarray, found: Findings, limits: clean.CleanLimits | None = None) -> bool:
+    """Whether (2, samples) with these findings counts as a finished mix, of which nothing is taken away."""
     whole = {"silent": False, "seconds": x.shape[1] / RATE, **found.figures}
-    return not clean.reasons(whole, limits or clean.CleanLimits())
+    return not clean.faults(whole, limits or clean.CleanLimits())
 
 
 def gain_error_db(said: np.ndarray, true: np.ndarray) -> float:
@@ -77,7 +77,7 @@ def errors_of(truth: Truth) -> list[Error]:
         Error("channels (wrong = 1)", f["channels"]["kind"] == "stereo", p["capsule"]["capsules"] == 2),
         Error("noise floor (dB)", f["noise_floor_dbfs"], _floor(truth)),
         Error("hum, none there (wrong = 1)", float(f["hum"]["base_hz"] > 0), 0.0),
-        Error("bypassed though captured (wrong = 1)", float(is_clean(truth.capture, found)), 0.0),
+        Error("bypassed though captured (wrong = 1)", float(is_finished(truth.capture, found)), 0.0),
     ]
     early = f["room"]["early_db"]
     heard_in = [(early[str(octave)], true) for octave, true in truth.early_db.items()]

@@ -1,10 +1,11 @@
 """Train what tells recordings in a room from finished mixes: python -m resonate.restore.diagnosis.fit_finished
 --cache CACHE ... --music FOLDER ... [--seed 0] [--output FILE].
 
-Recordings are the captures of rendered caches, split train. Finished mixes are the sums of their dry stems and
-stretches of the songs of split train below the folders: as they are, as they come out of a codec, or mastered dull,
-bright, loud or in mono. Says for captures and mixes that a model had not heard (every eighth block of 23 left out in
-turn) how many mixes lie below the capture that is most like one. Replaces this part of the listener's file alone.
+Recordings are the captures of rendered caches, split train, as they are and changed. Finished mixes are the sums of
+their dry stems and stretches of the songs of split train below the folders. What may be changed in either: a codec, a
+limiter, a shelf, a filter, mono or a lower rate, so that none of these tells one from the other. Says for captures and
+mixes of songs that a model had not heard (an eighth of them left out in turn) how many mixes lie below the captures
+that are most like one. Replaces this part of the listener's file alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,50 +27,66 @@ from resonate.data import shards
 from resonate.data.music import load_song, scan_music
 from resonate.degrade import codec
 from resonate.errors import command
-from resonate.restore.diagnosis.finished import PREFIX, STRETCH, Finished, features
+from resonate.restore.diagnosis.finished import PREFIX, STRETCH, Finished, details
 from resonate.restore.diagnosis.levels import measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS, write_part
 
 log = logging.getLogger(__name__)
 
 #: Stretches of each song.
-PIECES = 3
-#: Noise on the normalised features, so that songs are not learned by heart; steps, learning rate, weight decay.
-NOISE, STEPS, LR, DECAY = 0.6, 1200, 1e-2, 0.3
-#: Captures count three times: one that is taken for a mix is left as it is, a mix that is not is only processed.
-CAPTURE_WEIGHT = 3.0
-_BLOCK, _FOLDS = 23, 8
+PIECES = 10
+#: Noise on the normalised features, so that songs are not learned by heart.
+NOISE = 0.4
+STEPS, BATCH, LR, DECAY = 1200, 512, 2e-3, 0.1
+#: Parts of the songs, each left out in turn.
+FOLDS = 8
+#: Of captures: where this share of them lies below a limit, how many mixes do is told.
+SHARES = (0.0, 0.002, 0.005, 0.01, 0.02)
 
 
-def from_cache(folder: Path, split: str, seed: int) -> Iterator[tuple[np.ndarray, bool]]:
-    """(features, True) of every capture of a rendered cache, (features, False) of its dry music, finished somehow."""
+class Example(NamedTuple):
+    """Details (n, 492) of stretches of a song, and whether they were recorded in a room."""
+
+    details: np.ndarray
+    is_capture: bool
+    song: str
+
+
+def from_cache(folder: Path, split: str, seed: int) -> Iterator[Example]:
+    """Every capture of a rendered cache, as it is and changed, and its dry music, finished somehow."""
     for i, entry in enumerate(shards.choose(folder, split)):
         rng = np.random.default_rng([seed, i])
         rows = shards.read_audio(folder, entry, slice(10))
-        yield features(measure_levels(rows[0])), True
-        dry = rows[6:10].sum(0)
+        dry, song = rows[6:10].sum(0), str(entry["song"])
+        yield Example(details(measure_levels(rows[0])), True, song)
+        yield Example(details(measure_levels(changed(rows[0], int(rng.integers(1, 3)), rng))), True, song)
         if np.abs(dry).max() > 1e-3 and not entry["gaps"]:
-            yield features(measure_levels(finish(dry, rng))), False
+            yield Example(details(measure_levels(finish(dry, rng))), False, song)
 
 
-def from_music(folder: Path, split: str, seed: int) -> Iterator[tuple[np.ndarray, bool]]:
-    """(features, False) of a stretch of every song of a split in a folder; shorter and silent ones are left out."""
-    seconds = PIECES * STRETCH
-    for i, song in enumerate(s for s in scan_music(folder) if s.split == split and s.duration >= seconds + 1):
+def from_music(folder: Path, split: str, seed: int) -> Iterator[Example]:
+    """Stretches of the songs of a split in a folder, each finished somehow; shorter and silent ones are left out."""
+    for i, song in enumerate(s for s in scan_music(folder) if s.split == split and s.duration >= STRETCH + 1):
         rng = np.random.default_rng([seed, i, 1])
-        mix, _ = load_song(song, float(rng.uniform(0, song.duration - seconds - 1)), seconds)
-        mix = np.nan_to_num(np.asarray(mix, np.float32))
-        mix = mix.sum(0) if mix.ndim == 3 else mix
-        if np.sqrt(np.square(mix).mean()) > 1e-3:
-            yield features(measure_levels(finish(mix, rng))), False
+        for _ in range(PIECES):
+            mix, _ = load_song(song, float(rng.uniform(0, song.duration - STRETCH - 1)), STRETCH)
+            mix = np.nan_to_num(np.asarray(mix, np.float32))
+            mix = mix.sum(0) if mix.ndim == 3 else mix
+            if np.sqrt(np.square(mix).mean()) > 1e-3:
+                yield Example(details(measure_levels(finish(mix, rng))), False, song.name)
 
 
 def finish(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mix (2, n) as it may be published: three in ten as it is, else with one or two changes, at some level."""
-    count = int(rng.choice([0, 1, 2], p=[0.3, 0.45, 0.25]))
+    x = changed(x, int(rng.choice([0, 1, 2], p=[0.3, 0.45, 0.25])), rng)
+    return (x * 10 ** (rng.uniform(-15, 3) / 20) / max(np.abs(x).max(), 1e-6)).astype(np.float32)
+
+
+def changed(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, n) after so many of `CHANGES`."""
     for k in rng.choice(len(CHANGES), count, replace=False):
         x = CHANGES[k](x, rng)
-    return (x * 10 ** (rng.uniform(-15, 3) / 20) / max(np.abs(x).max(), 1e-6)).astype(np.float32)
+    return x.astype(np.float32)
 
 
 def _coded(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -89,6 +107,13 @@ def _toned(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return x + (10 ** (rng.uniform(-15, 6) / 20) - 1) * above
 
 
+def _filtered(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Without what lies above 3.5 to 15 kHz, or below 60 to 250 Hz, as steeply as it may be cut."""
+    kind, low, high = [("lowpass", 3500, 15000), ("highpass", 60, 250)][int(rng.integers(2))]
+    hertz = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return sosfilt(butter(int(rng.choice([2, 4, 8])), hertz, kind, fs=RATE, output="sos"), x)
+
+
 def _mono(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     del rng
     return np.repeat(x.mean(0, keepdims=True), 2, axis=0)
@@ -100,35 +125,39 @@ def _resampled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.pad(back, ((0, 0), (0, x.shape[1] - back.shape[1])))
 
 
-#: What may have been done to a finished mix.
+#: What may have been done to a finished mix, and to a recording.
 CHANGES: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (
-    _coded, _coded, _mastered, _mastered, _toned, _toned, _mono, _resampled)  # fmt: skip
+    _coded, _coded, _mastered, _mastered, _toned, _toned, _filtered, _filtered, _mono, _resampled)  # fmt: skip
 
 
 def train(x: np.ndarray, is_capture: np.ndarray, seed: int = 0) -> Finished:
-    """Fit to (m, 85) features and (m,) bool."""
+    """Fit to (m, 492) details and (m,) bool; captures count as much together as mixes do."""
     torch.manual_seed(seed)
     model = Finished()
     model.mean[:] = torch.from_numpy(x.mean(0))
-    model.scale[:] = torch.from_numpy(x.std(0) + 1e-3)
+    model.scale[:] = torch.from_numpy(x.std(0) + 0.05)
     given, wanted = model.normalised(torch.from_numpy(x)), torch.from_numpy(is_capture.astype(np.float32))
     optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY)
-    weight = torch.tensor(CAPTURE_WEIGHT)
+    weight = torch.tensor(float((~is_capture).sum()) / max(1, int(is_capture.sum())))
     for step in range(STEPS):
         optimiser.param_groups[0]["lr"] = LR * (1 - step / STEPS)
-        logits = model.layers(given + NOISE * torch.randn_like(given))[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
+        chosen = torch.randint(len(given), (BATCH,))
+        noisy = given[chosen] + NOISE * torch.randn(BATCH, given.shape[1])
+        logits = model.layers(noisy)[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted[chosen], pos_weight=weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     return model.eval()
 
 
-def left_out(x: np.ndarray, is_capture: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(m,) logits, each from a model that was trained without the example's block."""
-    folds = (np.arange(len(x)) // _BLOCK) % _FOLDS
+def left_out(x: np.ndarray, is_capture: np.ndarray, songs: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(m,) logits, each from a model that was trained without the example's song (and other songs: an eighth)."""
+    names = np.unique(songs)
+    order = np.random.default_rng(seed).permutation(len(names))
+    folds = order[np.searchsorted(names, songs)] % FOLDS
     out = np.zeros(len(x))
-    for fold in range(_FOLDS):
+    for fold in np.unique(folds):
         model = train(x[folds != fold], is_capture[folds != fold], seed)
         with torch.inference_mode():
             out[folds == fold] = model(torch.from_numpy(x[folds == fold])).numpy()
@@ -145,20 +174,25 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="file of the listener, whose other weights stay")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    examples: list[tuple[np.ndarray, bool]] = []
+    examples: list[Example] = []
     for k, folder in enumerate(given.cache):
         examples += from_cache(folder, "train", given.seed + k)
-        log.info("%s: %d stretches so far", folder, len(examples))
+        log.info("%s: %d examples so far", folder, len(examples))
     for k, folder in enumerate(given.music):
         examples += from_music(folder, "train", given.seed + k)
-        log.info("%s: %d stretches so far", folder, len(examples))
-    x = np.concatenate([rows for rows, _ in examples])
-    is_capture = np.concatenate([np.full(len(rows), kind) for rows, kind in examples])
-    logits = left_out(x, is_capture, given.seed)
-    least = np.sort(logits[is_capture])[:3]
-    shares = [float((logits[~is_capture] < limit).mean()) for limit in least]
-    log.info("%d captures, %d mixes; left out: least logits of captures %s, mixes below %s",
-             is_capture.sum(), (~is_capture).sum(), np.round(least, 2), np.round(shares, 3))  # fmt: skip
+        log.info("%s: %d examples so far", folder, len(examples))
+    x = np.concatenate([example.details for example in examples])
+    is_capture, songs = (
+        np.concatenate([np.full(len(example.details), value) for example, value in zip(examples, column, strict=True)])
+        for column in ([example.is_capture for example in examples], [example.song for example in examples])
+    )
+    logits = left_out(x, is_capture, songs, given.seed)
+    log.info("%d stretches of captures, %d of mixes, %d songs; of songs that were left out:",
+             is_capture.sum(), (~is_capture).sum(), len(np.unique(songs)))  # fmt: skip
+    for share in SHARES:
+        limit = float(np.quantile(logits[is_capture], share))
+        log.info("  %.1f %% of captures and %.1f %% of mixes lie below a logit of %.2f",
+                 100 * share, 100 * float((logits[~is_capture] < limit).mean()), limit)  # fmt: skip
     model = train(x, is_capture, given.seed)
     write_part(model, PREFIX, given.output)
 

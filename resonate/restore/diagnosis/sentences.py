@@ -31,9 +31,13 @@ def sentences(d: Mapping[str, Any]) -> list[str]:
     out += _crowd(d) + _damage(d) + _format(d) + _songs(d)
     if d["clean"]:
         out.append("It sounds clean already, like a finished mix; unless clean.bypass=false it stays as it is.")
+    elif d["finished"]:
+        out.append(
+            "It sounds like a finished mix of a narrow band; unless clean.bypass=false what it holds stays as it is."
+        )
     elif d["music_to_crowd_db"] is not None:
         out.append(next(words for least, words in _EXPECT if d["music_to_crowd_db"] >= least))
-    if d["range_over_floor_db"] is not None and d["range_over_floor_db"] < 10 and not d["clean"]:
+    if d["range_over_floor_db"] is not None and d["range_over_floor_db"] < 10 and not d["finished"]:
         out.append("Crowd, room or noise never fall far below the music.")
     return out
 
@@ -51,15 +55,15 @@ def band(d: Mapping[str, Any]) -> list[str]:
 
 def _crowd(d: Mapping[str, Any]) -> list[str]:
     out = []
-    if d["music_to_crowd_db"] is not None and not d["clean"]:
+    if d["music_to_crowd_db"] is not None and not d["finished"]:
         worst = min(d["music_to_crowd_over_time_db"])
         usual = d["music_to_crowd_db"]
         out.append(f"A rough guess: the music is {usual:.0f} dB over the crowd ({worst:.0f} at the worst).")
     room = d["room"]
-    if not d["clean"]:
+    if not d["finished"]:
         out += _room(room)
     early = {int(hz): db for hz, db in room["early_db"].items() if db is not None}
-    if early and not d["clean"]:
+    if early and not d["finished"]:
         weak, strong = min(early, key=early.__getitem__), max(early, key=early.__getitem__)
         apart = early[strong] - early[weak]
         if apart >= _COLOURED_DB:
