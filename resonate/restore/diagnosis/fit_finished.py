@@ -2,8 +2,9 @@
 --cache CACHE ... --music FOLDER ... [--seed 0] [--output FILE].
 
 Recordings are the captures of rendered caches, split train, as they are and changed. Finished mixes are the sums of
-their dry stems and stretches of the songs of split train below the folders. What may be changed in either: a codec, a
-limiter, a shelf, a filter, mono or a lower rate, so that none of these tells one from the other. Says for captures and
+their dry stems and stretches of the songs of split train below the folders; made-up music is heard both ways, too. What
+may be changed in either: a codec, a limiter, a shelf, a filter, mono or a lower rate, so that none of these tells one
+from the other. Says for captures and
 mixes of songs that a model had not heard (an eighth of them left out in turn) how many mixes lie below the captures
 that are most like one. Replaces this part of the listener's file alone.
 """
@@ -30,14 +31,15 @@ from resonate.errors import command
 from resonate.restore.diagnosis.finished import PREFIX, STRETCH, Finished, details
 from resonate.restore.diagnosis.levels import measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS, write_part
+from resonate.restore.diagnosis.truth import Source, captures, made_up_stems
 
 log = logging.getLogger(__name__)
 
-#: Stretches of each song.
-PIECES = 10
+#: Stretches of each song, and of music that was made up.
+PIECES, MADE_UP = 10, 128
 #: Noise on the normalised features, so that songs are not learned by heart.
 NOISE = 0.4
-STEPS, BATCH, LR, DECAY = 1200, 512, 2e-3, 0.1
+STEPS, BATCH, LR, DECAY = 1200, 512, 2e-3, 1.0
 #: Parts of the songs, each left out in turn.
 FOLDS = 8
 #: Of captures: where this share of them lies below a limit, how many mixes do is told.
@@ -53,13 +55,22 @@ class Example(NamedTuple):
 
 
 def from_cache(folder: Path, split: str, seed: int) -> Iterator[Example]:
-    """Every capture of a rendered cache, as it is and changed, and its dry music, finished somehow."""
+    """Every capture of a rendered cache, as it is, changed, and as a better phone might have left it (its music without
+    overload and codec, and the crowd of the capture before, 0 to 20 dB down); its dry music, finished somehow."""
+    crowd = None
     for i, entry in enumerate(shards.choose(folder, split)):
         rng = np.random.default_rng([seed, i])
         rows = shards.read_audio(folder, entry, slice(10))
-        dry, song = rows[6:10].sum(0), str(entry["song"])
+        # The stems of two songs may be mixed; the first gives most.
+        dry, song = rows[6:10].sum(0), str(entry["song"]).partition(" + ")[0]
         yield Example(details(measure_levels(rows[0])), True, song)
         yield Example(details(measure_levels(changed(rows[0], int(rng.integers(1, 3)), rng))), True, song)
+        wet = rows[1:5].sum(0)
+        if crowd is not None and np.abs(wet).max() > 1e-3:
+            level = 10 ** (-rng.uniform(0, 20) / 20) * np.sqrt(np.square(wet).mean() / np.square(crowd).mean())
+            linear = wet + level * crowd
+            yield Example(details(measure_levels(changed(linear, int(rng.integers(0, 2)), rng))), True, song)
+        crowd = rows[0] - wet
         if np.abs(dry).max() > 1e-3 and not entry["gaps"]:
             yield Example(details(measure_levels(finish(dry, rng))), False, song)
 
@@ -74,6 +85,17 @@ def from_music(folder: Path, split: str, seed: int) -> Iterator[Example]:
             mix = mix.sum(0) if mix.ndim == 3 else mix
             if np.sqrt(np.square(mix).mean()) > 1e-3:
                 yield Example(details(measure_levels(finish(mix, rng))), False, song.name)
+
+
+def from_made_up(count: int, split: str, seed: int) -> Iterator[Example]:
+    """Music that was made up, drier and sparser than any song: as captured, and finished somehow."""
+    source = Source.load(None, None, split)
+    for i, truth in enumerate(captures(source, count, STRETCH, seed, agc_share=0.5)):
+        rng = np.random.default_rng([seed, i, 2])
+        song = f"made up {i}"
+        yield Example(details(measure_levels(changed(truth.capture, int(rng.integers(0, 2)), rng))), True, song)
+        mix = made_up_stems(truth.capture.shape[1], rng).sum(0)
+        yield Example(details(measure_levels(finish(mix, rng))), False, song)
 
 
 def finish(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -153,9 +175,8 @@ def train(x: np.ndarray, is_capture: np.ndarray, seed: int = 0) -> Finished:
 
 def left_out(x: np.ndarray, is_capture: np.ndarray, songs: np.ndarray, seed: int = 0) -> np.ndarray:
     """(m,) logits, each from a model that was trained without the example's song (and other songs: an eighth)."""
-    names = np.unique(songs)
-    order = np.random.default_rng(seed).permutation(len(names))
-    folds = order[np.searchsorted(names, songs)] % FOLDS
+    names, which = np.unique(songs, return_inverse=True)
+    folds = np.random.default_rng(seed).permutation(len(names))[which] % FOLDS
     out = np.zeros(len(x))
     for fold in np.unique(folds):
         model = train(x[folds != fold], is_capture[folds != fold], seed)
@@ -181,6 +202,7 @@ def main(words: list[str] | None = None) -> None:
     for k, folder in enumerate(given.music):
         examples += from_music(folder, "train", given.seed + k)
         log.info("%s: %d examples so far", folder, len(examples))
+    examples += from_made_up(MADE_UP, "train", given.seed)
     x = np.concatenate([example.details for example in examples])
     is_capture, songs = (
         np.concatenate([np.full(len(example.details), value) for example, value in zip(examples, column, strict=True)])
