@@ -88,8 +88,8 @@ def test_what_is_not_measured_is_said_to_be_typical():
     levels = measure_levels(music(6.0))
     heard = scene.Scene(np.zeros(120, np.float32), 6.0, 1.3, False, False)
     rest = {
-        "silent": False, "clean": False, "seconds": 6.0, "peak_dbfs": -3.0, "low_hz": 50.0, "high_hz": 9000.0,
-        "parts": [],
+        "silent": False, "finished": False, "clean": False, "seconds": 6.0, "peak_dbfs": -3.0, "low_hz": 50.0,
+        "high_hz": 9000.0, "parts": [],
         "music_to_crowd_db": 3.0, "music_to_crowd_over_time_db": [3.0], "noise_floor_dbfs": -60.0, "clipped_share": 0.0,
         "soft_clipped_share": 0.0, "agc": {"range_db": 0.0}, "hum": {"base_hz": 0.0}, "dc_offset": [0.0],
         "codec": {"step_db": 0.0, "cutoff_hz": 22050.0}, "channels": {"kind": "mono"},

@@ -32,7 +32,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "folder": ("limit=1",),
     "recordings": ("seconds=30",),
     "bandlimited": ("count=2",),
-    "clean": ("count=4",),
+    "clean": ("count=12",),
     "crowd_only": ("count=6",),
     "silence": ("seconds=5",),
 }
