@@ -4,9 +4,8 @@
 Recordings are the captures of rendered caches, split train, as they are and changed. Finished mixes are the sums of
 their dry stems and stretches of the songs of split train below the folders; made-up music is heard both ways, too. What
 may be changed in either: a codec, a limiter, a shelf, a filter, mono or a lower rate, so that none of these tells one
-from the other. Says for captures and
-mixes of songs that a model had not heard (an eighth of them left out in turn) how many mixes lie below the captures
-that are most like one. Replaces this part of the listener's file alone.
+from the other. Says for captures and mixes of songs that a model had not heard (an eighth of them left out in turn) how
+many mixes lie below the captures that are most like one. Replaces this part of the listener's file alone.
 """
 
 from __future__ import annotations
