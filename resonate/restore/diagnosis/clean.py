@@ -18,8 +18,8 @@ class CleanLimits:
 
     Attributes:
         low_hz, high_hz: the captured band reaches at least this low and this high.
-        captured: at most this sure of a room, a crowd and a phone (0..1). Of the captures of songs that were left out in
-            training, one in a hundred lies below it (resonate/weights/listener.md).
+        captured: at most this sure of a room, a crowd and a phone (0..1). Of the captures of songs left out in training
+            one in a hundred lies below it (resonate/weights/listener.md).
         clipped_share, agc_db: at most.
     """
 
