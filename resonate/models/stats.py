@@ -118,11 +118,9 @@ class RecordingStats:
         """The same with the cuts for the edges: of a finished mix, which holds no noise, nothing else is missing."""
         return replace(self, low_hz=self.cut_low_hz, high_hz=self.cut_high_hz)
 
-    def to_dict(self) -> dict:
-        """JSON-able form without the spectra."""
-        silent = not np.isfinite(self.rms_db)
-        return {"low_hz": round(self.low_hz, 1), "high_hz": round(self.high_hz, 1),
-                "rms_db": None if silent else round(self.rms_db, 2)}
+    def edges(self) -> dict[str, float]:
+        """`low_hz` and `high_hz` for a report."""
+        return {"low_hz": round(self.low_hz, 1), "high_hz": round(self.high_hz, 1)}
 
 
 class StatsAccumulator:

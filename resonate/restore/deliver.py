@@ -98,8 +98,9 @@ def _restored(work: Work) -> Iterator[np.ndarray]:
         n = block.shape[1]
         extended = work.track["extended"].read(start, n)
         stems = block + extended
-        kept = bypassed(work)
-        whole = work.track["separator_input"].read(start, n) + stem_sum(extended) if kept else stem_sum(stems)
+        whole = stem_sum(stems)
+        if bypassed(work):
+            whole = work.track["separator_input"].read(start, n) + stem_sum(extended)
         yield np.concatenate([stems, whole])
 
 

@@ -60,7 +60,8 @@ class Restore:
         mask = work.new_store("mask", (len(STEMS) - 1, BINS), "<u2")
         if work.silent:
             return {"skipped": "the recording is silent"}
-        if bypassed(work) and not _extends(work):
+        untouched = bypassed(work) and not _extends(work)
+        if untouched:
             ones = np.ones((operator.FRAMES, BINS), dtype=np.float32)
             for first in range(0, work.frames, operator.FRAMES):
                 gain.write_rows(first, ones)
@@ -70,7 +71,7 @@ class Restore:
             count = min(operator.FRAMES, work.frames - first)
             parts = operator.spectrum(work.track["separated"], first, count).reshape(len(STEMS), 2, BINS, count)
             mask.write_rows(first, ratio_masks(magnitude(parts), work.stats_at(first, count).in_band))
-        taken_back = [] if bypassed(work) and not _extends(work) else veto.apply(work, gain, extension)
+        taken_back = [] if untouched else veto.apply(work, gain, extension)
         return {**self._effect(work), "taken_back": taken_back}
 
     def _network(self, work: Work, gain: Store, extension: Track) -> None:
@@ -78,7 +79,7 @@ class Restore:
         source = _music(work) if from_stems else work.track["separator_input"]
         # Where the crowd is masked already, a second opinion on it would count twice.
         separated = None if from_stems else work.track["separated"]
-        masked = crowd_share(work) > 0 and not bypassed(work)
+        masked = crowd_share(work) > 0
         places, done = grid.starts(work.frames, RESTORE_BLOCK, RESTORE_HOP), work.progress.done
         # After a stop, the block before is computed again for its end, which fades into the next.
         first = max(0, done - 1)
@@ -164,6 +165,8 @@ def gain_rows(work: Work, source: Track, separated: Track | None, extend: bool, 
 
 def crowd_share(work: Work) -> float:
     """How much, in dB, of the separator's mask against the crowd the gains hold, 0..1."""
+    if bypassed(work):
+        return 0.0
     return 1.0 if work.made_from == "stems" else work.config.strength.crowd * work.config.strength.gain
 
 

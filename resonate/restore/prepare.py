@@ -11,7 +11,7 @@ import numpy as np
 from resonate.audio import AudioError, Reader, Resampler, to_stereo
 from resonate.restore.config import RestoreConfig
 from resonate.restore.diagnosis import clean
-from resonate.restore.diagnosis.diagnose import Diagnoser, band_figures
+from resonate.restore.diagnosis.diagnose import Diagnoser
 from resonate.restore.diagnosis.levels import PER_SECOND
 from resonate.restore.diagnosis.parts import described
 from resonate.restore.diagnosis.sentences import sentences
@@ -151,7 +151,7 @@ class Diagnose:
         finished = not clean.faults(work.diagnosis, work.config.clean)
         if finished and work.config.clean.bypass:
             work.stats, work.parts = found.stats.within_cuts(), [(at, part.within_cuts()) for at, part in found.parts]
-            work.diagnosis |= {**band_figures(work.stats), "parts": described(work.parts)}
+            work.diagnosis |= {**work.stats.edges(), "parts": described(work.parts)}
         reasons = clean.reasons(work.diagnosis, work.config.clean)
         work.diagnosis |= {"finished": finished, "clean": not reasons, "not_clean_because": reasons}
         work.diagnosis["words"] = sentences(work.diagnosis)

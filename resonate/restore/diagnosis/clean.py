@@ -17,7 +17,7 @@ class CleanLimits:
     mix, all but those of its band.
 
     Attributes:
-        low_hz, high_hz: the captured band reaches at least this low and this high.
+        low_hz, high_hz: the captured band (of a finished mix: what no filter cut away) reaches this low and this high.
         captured: at most this sure of a room, a crowd and a phone (0..1). Of the captures of songs left out in training
             one in a hundred lies below it (resonate/weights/listener.md).
         clipped_share, agc_db: at most.

@@ -73,7 +73,7 @@ class Diagnoser:
             "clipped_share": round(clipping.hard_share, 7),
             "soft_clipped_share": round(clipping.soft_share, 7),
             "clip_levels": {"high": list(clipping.high), "low": list(clipping.low)},
-            **band_figures(stats),
+            **stats.edges(),
             "parts": described(parts),
             "hum": self._hum.finish().to_dict(),
             "codec": self._codec.finish().to_dict(),
@@ -113,11 +113,6 @@ def _nothing() -> dict[str, Any]:
         "agc": agc_figures(np.zeros(1, np.float32)),
         "songs": SetList([], []).to_dict(),
     }
-
-
-def band_figures(stats: RecordingStats) -> dict[str, float]:
-    """Edges of the captured band, for the report."""
-    return {"low_hz": round(stats.low_hz, 1), "high_hz": round(stats.high_hz, 1)}
 
 
 def over_time(snr_db: np.ndarray) -> list[float]:

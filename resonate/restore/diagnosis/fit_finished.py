@@ -53,6 +53,10 @@ class Example(NamedTuple):
     song: str
 
 
+def _heard(x: np.ndarray, is_capture: bool, song: str) -> Example:
+    return Example(details(measure_levels(x)), is_capture, song)
+
+
 def from_cache(folder: Path, split: str, seed: int) -> Iterator[Example]:
     """Every capture of a rendered cache, as it is, changed, and as a better phone might have left it (its music without
     overload and codec, and the crowd of the capture before, 0 to 20 dB down); its dry music, finished somehow."""
@@ -60,18 +64,17 @@ def from_cache(folder: Path, split: str, seed: int) -> Iterator[Example]:
     for i, entry in enumerate(shards.choose(folder, split)):
         rng = np.random.default_rng([seed, i])
         rows = shards.read_audio(folder, entry, slice(10))
+        wet, dry = rows[1:5].sum(0), rows[6:10].sum(0)
         # The stems of two songs may be mixed; the first gives most.
-        dry, song = rows[6:10].sum(0), str(entry["song"]).partition(" + ")[0]
-        yield Example(details(measure_levels(rows[0])), True, song)
-        yield Example(details(measure_levels(changed(rows[0], int(rng.integers(1, 3)), rng))), True, song)
-        wet = rows[1:5].sum(0)
+        song = str(entry["song"]).partition(" + ")[0]
+        yield _heard(rows[0], True, song)
+        yield _heard(changed(rows[0], int(rng.integers(1, 3)), rng), True, song)
         if crowd is not None and np.abs(wet).max() > 1e-3:
             level = 10 ** (-rng.uniform(0, 20) / 20) * np.sqrt(np.square(wet).mean() / np.square(crowd).mean())
-            linear = wet + level * crowd
-            yield Example(details(measure_levels(changed(linear, int(rng.integers(0, 2)), rng))), True, song)
+            yield _heard(changed(wet + level * crowd, int(rng.integers(0, 2)), rng), True, song)
         crowd = rows[0] - wet
         if np.abs(dry).max() > 1e-3 and not entry["gaps"]:
-            yield Example(details(measure_levels(finish(dry, rng))), False, song)
+            yield _heard(finish(dry, rng), False, song)
 
 
 def from_music(folder: Path, split: str, seed: int) -> Iterator[Example]:
@@ -83,7 +86,7 @@ def from_music(folder: Path, split: str, seed: int) -> Iterator[Example]:
             mix = np.nan_to_num(np.asarray(mix, np.float32))
             mix = mix.sum(0) if mix.ndim == 3 else mix
             if np.sqrt(np.square(mix).mean()) > 1e-3:
-                yield Example(details(measure_levels(finish(mix, rng))), False, song.name)
+                yield _heard(finish(mix, rng), False, song.name)
 
 
 def from_made_up(count: int, split: str, seed: int) -> Iterator[Example]:
@@ -92,9 +95,8 @@ def from_made_up(count: int, split: str, seed: int) -> Iterator[Example]:
     for i, truth in enumerate(captures(source, count, STRETCH, seed, agc_share=0.5)):
         rng = np.random.default_rng([seed, i, 2])
         song = f"made up {i}"
-        yield Example(details(measure_levels(changed(truth.capture, int(rng.integers(0, 2)), rng))), True, song)
-        mix = made_up_stems(truth.capture.shape[1], rng).sum(0)
-        yield Example(details(measure_levels(finish(mix, rng))), False, song)
+        yield _heard(changed(truth.capture, int(rng.integers(0, 2)), rng), True, song)
+        yield _heard(finish(made_up_stems(truth.capture.shape[1], rng).sum(0), rng), False, song)
 
 
 def finish(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -203,10 +205,9 @@ def main(words: list[str] | None = None) -> None:
         log.info("%s: %d examples so far", folder, len(examples))
     examples += from_made_up(MADE_UP, "train", given.seed)
     x = np.concatenate([example.details for example in examples])
-    is_capture, songs = (
-        np.concatenate([np.full(len(example.details), value) for example, value in zip(examples, column, strict=True)])
-        for column in ([example.is_capture for example in examples], [example.song for example in examples])
-    )
+    counts = [len(example.details) for example in examples]
+    is_capture = np.repeat([example.is_capture for example in examples], counts)
+    songs = np.repeat([example.song for example in examples], counts)
     logits = left_out(x, is_capture, songs, given.seed)
     log.info("%d stretches of captures, %d of mixes, %d songs; of songs that were left out:",
              is_capture.sum(), (~is_capture).sum(), len(np.unique(songs)))  # fmt: skip

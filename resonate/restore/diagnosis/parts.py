@@ -115,7 +115,4 @@ def moved(before: RecordingStats, after: RecordingStats) -> bool:
 
 def described(parts: list[tuple[int, RecordingStats]]) -> list[dict[str, Any]]:
     """For the report: from (seconds), low_hz and high_hz of each part."""
-    return [
-        {"from": round(first * HOP / RATE, 1), "low_hz": round(stats.low_hz, 1), "high_hz": round(stats.high_hz, 1)}
-        for first, stats in parts
-    ]
+    return [{"from": round(first * HOP / RATE, 1), **stats.edges()} for first, stats in parts]
