@@ -193,6 +193,7 @@ class Reader:
                 keep = block.shape[1] if self._limit is None else max(0, min(block.shape[1], self._limit - given))
                 skipped_end += block.shape[1] - keep
                 given += keep
+                source.decoded = given + source.trimmed_start + skipped_end
                 if keep:
                     yield block[:, :keep]
         source.trimmed_end = skipped_end

@@ -151,6 +151,14 @@ def test_musdb_test_songs_stay_test_songs(tmp_path):
     assert by_name["a"].mixture.name == "mixture.wav" and set(by_name["a"].stems) == set(STEMS)
 
 
+def test_a_folder_called_test_is_the_test_split_in_any_depth(tmp_path):
+    held_out = ("test/flat.wav", "test/Artist/deep.wav", "more/test/Artist/Song/drums.wav")
+    for name in (*held_out, "flat too.wav", "Artist/mine.wav", "Artist/Own/drums.wav", "latest/new.wav"):
+        put(tmp_path / name, tone(0.1))
+    found = {song.name: song.split for song in scan_music(tmp_path)}
+    assert {name for name, split in found.items() if split == "test"} == {"flat", "deep", "Song"}
+
+
 def test_songs_tsv_gives_artist_and_licence_and_reserved_songs_are_left_out(tmp_path):
     put(tmp_path / "x.flac", tone(0.2))
     put(tmp_path / "Francium" / "drums.flac", tone(0.2))
@@ -246,6 +254,15 @@ def test_validation_is_never_remixed(four_songs):
 def test_a_split_without_songs_is_an_error_that_names_the_folder(four_songs):
     with pytest.raises(UserError, match=four_songs.name):
         Excerpts([(four_songs, 1.0)], "test", 1.0)
+
+
+def test_of_quiet_stretches_the_loudest_is_taken(tmp_path):
+    level = np.repeat(10 ** (-np.array([70, 60, 50, 65, 75]) / 20), 3 * RATE)
+    put(tmp_path / "Lithium.flac", (level * tone(15.0)).astype(np.float32))
+    source = Excerpts([(tmp_path, 1.0)], "train", 1.0)
+    starts = [source.draw(np.random.default_rng(seed)).start for seed in range(20)]
+    # One in five starts lies in the loudest stretch; of twelve tries one nearly always does.
+    assert sum(5.0 < start < 9.0 for start in starts) >= 15
 
 
 def test_silent_music_is_refused(tmp_path):

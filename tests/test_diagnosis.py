@@ -97,6 +97,13 @@ def test_music_is_no_hum(seed):
     assert measured(HumMeter(), band(10.0, seed)).base_hz == 0
 
 
+def test_of_two_cut_offs_the_first_is_told():
+    x = 0.1 * np.random.default_rng(0).standard_normal((2, 8 * RATE))
+    spectrum, at = np.fft.rfft(x), np.fft.rfftfreq(x.shape[1], 1 / RATE)
+    y = np.fft.irfft(spectrum * np.where(at < 8000, 1.0, np.where(at < 16000, 0.01, 1e-5)), x.shape[1])
+    assert measured(CodecMeter(), y.astype(np.float32)).cutoff_hz == pytest.approx(8000, rel=0.08)
+
+
 @pytest.mark.parametrize("cutoff_hz", [4000.0, 11000.0, 16000.0])
 def test_cut_off_is_found(cutoff_hz):
     x = np.random.default_rng(0).standard_normal((2, 5 * RATE)) * 0.1

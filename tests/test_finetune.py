@@ -34,11 +34,11 @@ from resonate.models.separator import (
 )
 from resonate.models.weights import load_separator, read_header, save_weights
 from resonate.training.adapt import add_lora, freeze, merged
-from resonate.training.config import ModelConfig
+from resonate.training.config import ModelConfig, TrainConfig
 from resonate.training.losses import StemLoss
 from resonate.training.schedule import OptimiserConfig, parameter_groups
 from resonate.training.separator import SeparatorTask, remix
-from resonate.training.start import check_model, start_separator
+from resonate.training.start import build_task, check_model, start_separator
 
 TINY = {"segment": 1.0, "channels": 4, "t_layers": 1, "t_heads": 2, "bottom_channels": 8, "dconv_mode": 0}
 EVERYTHING = torch.ones(2, 4, dtype=torch.bool)
@@ -93,7 +93,8 @@ def test_exported_weights_are_demucs_own_form_and_run_through_its_apply_model(tm
 def test_files_that_demucs_wrote_are_start_points(tmp_path):
     """Its safetensors form, its .th package, both with a fraction for the segment, and folders with them."""
     torch.manual_seed(1)
-    arguments = {**TINY, "segment": Fraction(39, 50)}
+    # The released files name what they leave at None.
+    arguments = {**TINY, "segment": Fraction(39, 50), "channels_time": None}
     model = HTDemucs(sources=list(STEMS), samplerate=44100, **arguments).eval()
     x = sound(1, 2, int(0.78 * 44100))
     kwargs = {**arguments, "sources": list(STEMS), "samplerate": 44100,
@@ -109,6 +110,15 @@ def test_files_that_demucs_wrote_are_start_points(tmp_path):
         assert segment_samples(loaded) == x.shape[-1] and settings["segment"] == 0.78
         with torch.no_grad():
             assert torch.equal(loaded(x), model(x))
+
+
+def test_training_begins_in_training_mode_and_takes_any_length(tmp_path):
+    path = save_weights(tiny(), tmp_path / "w.safetensors", "separator", TINY, {"step": 1})
+    config = TrainConfig(model=ModelConfig(kind="separator", pretrained=str(path)))
+    model = build_task(config, None).model
+    assert all(module.training for module in model.modules())
+    for samples in (20000, segment_samples(model) + 10000):
+        assert model(sound(1, 2, samples)).shape == (1, 4, 2, samples)
 
 
 class Bomb:

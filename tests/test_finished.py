@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import soundfile
 from safetensors.torch import load_file
 
 from resonate import RATE
 from resonate.evaluate import cases
-from resonate.restore.diagnosis import fit_finished
+from resonate.restore.diagnosis import errors, fit_finished
 from resonate.restore.diagnosis.finished import DETAILS, FEATURES, captured, details, features
 from resonate.restore.diagnosis.levels import measure_levels
 from resonate.restore.diagnosis.listener import WEIGHTS, Listener
@@ -67,6 +68,17 @@ def test_a_finished_mix_keeps_its_length_and_is_finite():
         y = change(x, rng)
         assert y.shape == x.shape and np.isfinite(y).all()
     assert not np.array_equal(fit_finished.finish(x, rng), fit_finished.finish(x, rng))
+
+
+def test_songs_of_other_splits_and_pieces_of_silence_are_not_judged(tmp_path):
+    rows = ["song\tsplit"]
+    for name, split, level in (("heard", "train", 0.3), ("loud", "test", 0.3), ("silent", "test", 0.0)):
+        sound = level * made_up_stems(24 * RATE, np.random.default_rng(0)).sum(0)
+        soundfile.write(tmp_path / f"{name}.wav", sound.T, RATE)
+        rows.append(f"{name}\t{split}")
+    (tmp_path / "songs.tsv").write_text("\n".join(rows))
+    found = errors.heard_as_captured(tmp_path, "test")
+    assert list(found) == ["loud"] and 0 < found["loud"] < 0.1
 
 
 def test_the_file_holds_both_networks():

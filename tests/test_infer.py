@@ -18,6 +18,7 @@ from resonate import STEMS, audio
 from resonate.restore.arguments import parse
 from resonate.restore.command import main, read_config
 from resonate.restore.config import Master
+from resonate.restore.diagnosis import clean
 from resonate.restore.estimate import estimate, used
 from resonate.restore.loudness import LoudnessMeter
 from resonate.restore.mastering import master
@@ -202,6 +203,69 @@ def test_repeats_refusals_and_overwriting(tmp_path, capsys):
     assert sorted(p.name for p in out.iterdir()) == [".hydra", "x"]
 
 
+def test_results_that_are_there_ask_for_no_room(tmp_path, monkeypatch, capsys):
+    path, out = tmp_path / "x.wav", tmp_path / "out"
+    audio.write(path, music(0.6, 44100), 44100)
+    assert run(path, "-o", out, "ledger=false") == 0
+    usage = shutil.disk_usage(out)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert run(path, "-o", out, "ledger=false") == 0
+    assert "already done" in capsys.readouterr().out
+    assert run(path, "-o", tmp_path / "other", "ledger=false") == 2
+    assert "are needed" in capsys.readouterr().err
+
+
+def test_recordings_of_one_name_from_two_folders_keep_their_results(tmp_path):
+    for k, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        audio.write(tmp_path / folder / "x.wav", music(0.6, 44100, seed=k), 44100)
+    for folder in ("a", "b", "a", "b"):
+        assert run(tmp_path / folder / "x.wav", "-o", tmp_path / "out", "diagnose_only=true") == 0
+    paths = {name: json.loads((tmp_path / "out" / name / "report.json").read_text())["input"]["path"]
+             for name in ("x", "x_wav")}  # fmt: skip
+    assert paths == {"x": str(tmp_path / "a" / "x.wav"), "x_wav": str(tmp_path / "b" / "x.wav")}
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".hydra", "x", "x_wav"]
+    # Moved, it is still the same recording.
+    (tmp_path / "c").mkdir()
+    (tmp_path / "a" / "x.wav").rename(tmp_path / "c" / "x.wav")
+    assert run(tmp_path / "c" / "x.wav", "-o", tmp_path / "out", "diagnose_only=true") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_channels_of_opposite_polarity_are_heard(tmp_path):
+    x = music(1.2, 44100, channels=1)
+    revealed = {}
+    for name, right in (("same", x), ("opposite", -x)):
+        audio.write(tmp_path / f"{name}.wav", np.concatenate([x, right]), 44100)
+        assert run(tmp_path / f"{name}.wav", "-o", tmp_path / "out", "mode=reveal") == 0
+        revealed[name] = soundfile.read(tmp_path / "out" / name / "ledger" / "revealed.wav")[0]
+    assert np.abs(revealed["same"]).max() > 1e-3
+    np.testing.assert_array_equal(revealed["opposite"], revealed["same"])
+    notes = json.loads((tmp_path / "out" / "opposite" / "report.json").read_text("utf-8"))["notes"]
+    assert any("opposite polarity" in note for note in notes)
+
+
+@pytest.mark.parametrize(("rate", "rate_out"), [(48000, 48000), (96000, 48000), (44100, 44100)])
+def test_a_finished_mix_keeps_what_44100_hz_cannot_hold(rate, rate_out, tmp_path, monkeypatch):
+    monkeypatch.setattr(clean, "faults", lambda diagnosis, limits: [])
+    t = np.arange(round(1.2 * rate)) / rate
+    x = (music(1.2, rate) + 0.1 * np.sin(2 * np.pi * 21800 * t)).astype(np.float32)
+    audio.write(tmp_path / "x.wav", x, rate)
+    assert run(tmp_path / "x.wav", "-o", tmp_path / "out", "mode=reveal", "master.loudness=-30") == 0
+    made = {name: soundfile.read(tmp_path / "out" / "x" / "ledger" / f"{name}.wav")[0].T
+            for name in ("revealed", "removed", "premaster")}  # fmt: skip
+    np.testing.assert_array_equal(made["revealed"], x)
+    assert not made["removed"].any()
+    np.testing.assert_array_equal(made["premaster"], x)
+    y, got = soundfile.read(tmp_path / "out" / "x" / "master.wav")
+    assert got == rate_out
+    wanted = audio.resample(x, rate, rate_out)
+    y = y.T[:, 2000:-2000]
+    wanted = wanted[:, 2000 : 2000 + y.shape[1]]
+    gain = float((y * wanted).sum() / np.square(wanted).sum())
+    assert np.abs(y - gain * wanted).max() < 1e-4
+
+
 def test_preview_is_the_stretch(tmp_path):
     x = music(3, 44100)
     audio.write(tmp_path / "x.wav", x, 44100)
@@ -227,6 +291,12 @@ def test_a_reference_is_measured_against(tmp_path, capsys):
     measured = json.loads((tmp_path / "out" / "x" / "reference.json").read_text())
     assert measured["input"]["f_sdr"] > 60 > measured["master"]["f_sdr"] and measured["input"]["lsd"] < 0.1
     assert "against x.wav" in capsys.readouterr().out
+    audio.write(tmp_path / "short.wav", x[:, :30000], 44100)
+    words = (f"reference={tmp_path / 'short.wav'}", "start=1", "ledger=false")
+    assert run(tmp_path / "x.wav", "-o", tmp_path / "later", *words) == 1
+    said = capsys.readouterr()
+    assert "cannot be compared" in said.err and "done in" in said.out
+    assert (tmp_path / "later" / "x" / "master.wav").is_file()
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="names are Unicode there")
@@ -272,6 +342,22 @@ def test_too_peaky_sound_stays_quieter_and_below_the_ceiling(tmp_path):
     loudness, peak = ebur128(tmp_path / "y.wav")
     assert loudness < -20 and peak <= -1.0
     assert effect["most_limiting_db"] <= 13
+
+
+def test_make_up_gain_is_no_new_sound(tmp_path):
+    """A pause at -97 dBFS, lifted by the master's gain, is louder than what the checks call silence; the limiter did
+    nothing there."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([0.05 * rng.standard_normal((2, 5 * 44100)), 3e-6 * rng.standard_normal((2, 44100))], axis=1)
+    x[:, 2 * 44100] = 0.7
+    track = Track(tmp_path / "x.npy", 2, x.shape[1], 44100).fill([(0, x.astype(np.float32))])
+    mastered, effect = master(track, Master(loudness=-9.0))
+    assert effect["makeup_gain_db"] > 10 and effect["most_limiting_db"] > 1
+    level = [np.abs(np.fft.rfft(sound.read(5 * 44100 + 2000, 2048)[0])) for sound in (mastered, track)]
+    alone = mastered.without_makeup().read(0, x.shape[1])
+    np.testing.assert_allclose(level[0] / level[1], 10 ** (effect["makeup_gain_db"] / 20), rtol=1e-3)
+    np.testing.assert_allclose(alone[:, 5 * 44100 + 2000 :], x[:, 5 * 44100 + 2000 :], rtol=1e-4, atol=1e-9)
+    assert np.abs(alone).max() < 0.9 * np.abs(x).max() and (np.abs(alone) <= np.abs(x) + 1e-7).all()
 
 
 def test_limiting_leaves_quiet_stretches_alone(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from resonate.restore.command import read_config
 from resonate.restore.results import finished, folder_names
 from resonate.restore.separation import passes
 from resonate.restore.stages import chain
+from resonate.restore.work import find_device
 
 NAMES = (
     "Voice 001 (1).m4a",
@@ -153,3 +155,10 @@ def test_what_may_be_replaced(tmp_path):
     (tmp_path / "mine" / "diary.txt").write_text("dear")
     with pytest.raises(UserError, match="not a result"):
         finished(tmp_path / "mine", "1", overwrite=True)
+
+
+@pytest.mark.parametrize("device", ["cpu:abc", "cpu:", "cuda:99", "mps:x"])
+def test_devices_that_are_not_there_are_one_sentence(device):
+    with pytest.raises(UserError, match=re.escape(f"device={device} is not on this machine")):
+        find_device(device)
+    assert find_device("cpu:0") == "cpu:0"

@@ -162,6 +162,18 @@ def test_kept_intermediates_serve_other_settings(recording, tmp_path):
     assert not scratch_path(folder).exists()
 
 
+def test_a_preview_or_a_diagnosis_leaves_the_work_of_a_stopped_run_alone(recording, whole, tmp_path):
+    folder, (told, result) = tmp_path / "out" / "x", whole
+    go(recording, folder, settings(), stop_at=told.index(("stems", 0.0)))
+    kept = sorted(scratch_path(folder).rglob("*"))
+    go(recording, folder, settings("diagnose_only=true"))
+    go(recording, folder, settings("duration=0.7"))
+    assert sorted(scratch_path(folder).rglob("*")) == kept
+    assert stages_of(go(recording, folder, settings("overwrite=true")))[0] == "stems"
+    assert files(folder) == files(result)
+    assert [p.name for p in folder.parent.iterdir()] == ["x"]
+
+
 def test_an_array_that_is_gone_is_made_again(recording, whole, tmp_path):
     folder, (told, result) = tmp_path / "out" / "x", whole
     go(recording, folder, settings(), stop_at=told.index(("stems", 0.0)))

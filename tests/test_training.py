@@ -24,6 +24,7 @@ from resonate.errors import UserError
 from resonate.memory import keep_freed_memory
 from resonate.models.restorer import RestorerConfig
 from resonate.models.weights import load_restorer, load_separator, read_header
+from resonate.training import run as training_run
 from resonate.training.callbacks import StopOnSignal, ramped_average
 from resonate.training.heldout import CachedWhole, data_for
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
@@ -108,6 +109,38 @@ def test_both_experiments_train_on_a_folder_of_songs_and_resume(experiment, song
         # Whole captures at the middle of the lower and of the upper half of the severities.
         assert {"valid/near/vocals/si_sdr", "valid/far/drums/sdr", "valid/stems/input_si_sdr"} <= set(figures)
         assert "valid/bass/si_sdr" not in figures
+
+
+def test_what_a_kill_in_the_last_validation_cost_is_made_up_for(songs, tmp_path):
+    settings = (f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2", "trainer.checkpoint_every=1",
+                "trainer.valid_every=2")
+    train(config("restorer", tmp_path, *settings))
+    wanted = load_file(tmp_path / "weights.safetensors")
+    for name in ("weights", "best"):
+        (tmp_path / f"{name}.safetensors").unlink()
+    figures, _ = train(config("restorer", tmp_path, *settings))
+    assert np.isfinite(figures["valid/loss"])
+    found = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    assert read_header(tmp_path / "weights.safetensors", "restorer")["record"]["step"] == 2
+    assert (tmp_path / "best.safetensors").is_file()
+
+
+def test_a_run_that_starts_over_cannot_fall_back_to_the_one_before(songs, tmp_path, monkeypatch):
+    settings = (f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2", "trainer.checkpoint_every=1")
+    train(config("restorer", tmp_path, *settings))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_run.L.Trainer, "fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config("restorer", tmp_path, *settings, "resume=never", "optimiser.lr=1e-4"))
+    assert list((tmp_path / "checkpoints-before").glob("*.ckpt"))
+    assert not list((tmp_path / "checkpoints").glob("*.ckpt"))
+    again = config("restorer", tmp_path, *settings, "optimiser.lr=1e-4", "trainer.max_steps=1")
+    assert train(again)[1]["trainer"].global_step == 1
 
 
 def test_training_lowers_the_loss_on_one_example(songs, tmp_path):
@@ -344,6 +377,35 @@ def test_changed_files_are_not_resumed(songs, tmp_path):
     check_same(record, tmp_path)
     with pytest.raises(UserError, match="have changed"):
         check_same({**record, "data_hash": "b"}, tmp_path)
+
+
+def test_changed_settings_are_refused_where_they_would_do_nothing_and_told_where_they_act(tmp_path, caplog):
+    plain = OmegaConf.to_container(OmegaConf.structured(TrainConfig))
+    (tmp_path / "record.json").write_text(json.dumps({"config": plain, "data_hash": "a"}))
+
+    def resumed(group: str, key: str, value: object) -> None:
+        check_same({"config": {**plain, group: {**plain[group], key: value}}, "data_hash": "a"}, tmp_path)
+
+    for group, key, value in (("optimiser", "lr", 1.0), ("trainer", "accumulate", 7)):
+        with pytest.raises(UserError, match=f"{group}.{key}="):
+            resumed(group, key, value)
+    assert not caplog.text
+    resumed("data", "clean_share", 0.25)
+    assert "data.clean_share was" in caplog.text and "now 0.25" in caplog.text
+
+
+@pytest.mark.parametrize("word", ["data.batch_size=0", "data.workers=-1", "trainer.valid_every=0",
+                                  "trainer.accumulate=0", "data.stems_only=true"])
+def test_settings_that_cannot_be_are_one_sentence(word, songs, tmp_path):
+    with pytest.raises(UserError, match=word.split("=")[0]):
+        train(config("restorer", tmp_path, f"data.music={songs}", *TINY["restorer"], word))
+
+
+def test_an_error_in_a_loaders_process_is_its_sentence():
+    wrapped = ("Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+               "  File \"x.py\", line 1\nresonate.errors.UserError: a.wav is empty: copy it again.\n")
+    assert training_run._of_worker(wrapped) == "a.wav is empty: copy it again."
+    assert training_run._of_worker("a.wav is empty.") == "a.wav is empty."
 
 
 def test_damaged_file_is_named_before_training(songs, tmp_path):

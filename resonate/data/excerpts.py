@@ -17,7 +17,7 @@ from resonate.errors import UserError
 log = logging.getLogger(__name__)
 
 STARTER_BANK = Path(__file__).parents[1] / "bank"
-QUIET = 10 ** (-45 / 20)
+QUIET, SILENT = 10 ** (-45 / 20), 10 ** (-80 / 20)
 TRIES = 12
 
 
@@ -91,9 +91,11 @@ class Excerpts:
         return [song for songs, _ in self.sets for song in songs]
 
     def draw(self, rng: np.random.Generator) -> Excerpt:
-        """One excerpt, never near silence. A pure function of the generator's state."""
+        """One excerpt, the first of `TRIES` that is not near silence, else the loudest of them. A pure function of the
+        generator's state. UserError where all of them are silent."""
         weights = np.array([weight for _, weight in self.sets])
         songs = self.sets[rng.choice(len(self.sets), p=weights / weights.sum())][0]
+        loudest: tuple[float, Song, bool, bool, float, np.ndarray, float] | None = None
         for _ in range(TRIES):
             song = _by_length(rng, songs)
             # Of a finished mix only stems that are silent in it can be changed: an instrumental gets vocals.
@@ -101,9 +103,13 @@ class Excerpts:
             remixed = mixable and rng.random() < self.remix.share
             speed = 1 + rng.uniform(-1, 1) * self.remix.speed if remixed else 1.0
             stems, start = self._stretch(rng, song, speed)
-            if _level(stems.sum(0)) > QUIET:
+            level = _level(stems.sum(0))
+            if loudest is None or level > loudest[0]:
+                loudest = level, song, mixable, remixed, speed, stems, start
+            if level > QUIET:
                 break
-        else:
+        level, song, mixable, remixed, speed, stems, start = loudest
+        if level < SILENT:
             raise UserError(f"{song.name} is silent nearly everywhere; take it out of the music folder.")
         used = [song.name]
         if mixable:

@@ -119,6 +119,12 @@ class CaptureData(L.LightningDataModule):
         """Scan the sources once and refuse what cannot be trained on, before any long work."""
         del stage
         config = self.config
+        if config.batch_size < 1 or config.workers < 0:
+            raise UserError(f"data.batch_size ({config.batch_size}) must be 1 or more, data.workers ({config.workers}) "
+                            "0 or more.")
+        if config.stems_only and not (config.cache or config.shards):
+            raise UserError("data.stems_only leaves finished mixes of a rendered folder out; name one with "
+                            "data.cache=FOLDER, or a folder without finished mixes with data.music.")
         if config.curriculum < 0:
             raise UserError(f"data.curriculum must be 0 or a number of examples, got {config.curriculum}.")
         if config.in_memory and (config.shards or not config.cache):

@@ -165,7 +165,7 @@ def _songs_in(root: Path, place: Path, files: list[Path], table: dict[str, dict[
     matches = {path: _STEM.match(path.stem) for path in files}
     if not any(matches.values()):
         for path in files:
-            yield _song(path.stem, "", {}, path, table)
+            yield _song(path.stem, _split_of(root, path.parent), {}, path, table)
         return
     strange = [path for path, match in matches.items() if not match]
     if strange:
@@ -181,9 +181,12 @@ def _songs_in(root: Path, place: Path, files: list[Path], table: dict[str, dict[
             mixture = path
         else:
             raise UserError(f"{path} is a second mixture of one song; keep one.")
-    # MUSDB18-HQ ships train/ and test/: its test songs stay test songs.
-    split = "test" if place != root and place.parent.name == "test" else ""
-    yield _song(place.resolve().name, split, stems, mixture, table)
+    yield _song(place.resolve().name, _split_of(root, place.parent) if place != root else "", stems, mixture, table)
+
+
+def _split_of(root: Path, place: Path) -> str:
+    """test within a folder called so, in any depth (MUSDB18-HQ ships train/ and test/): its songs stay test songs."""
+    return "test" if "test" in (root.name, *place.relative_to(root).parts) else ""
 
 
 def _song(name: str, split: str, stems: dict[str, list[Path]], mixture: Path | None, table: dict) -> Song:

@@ -46,7 +46,7 @@ MEASURES: dict[str, Measure] = {
     "f_sdr": Measure(
         +1, "dB", "likeness to the clean mix, EQ and early echoes forgiven",
         "SDR after the best FIR of the reference: 1024 taps, 128 before zero", "BSS Eval, Vincent et al. 2006",
-        "-inf..90", "level, EQ, lost bands", "a low-pass raises it, muted gaps too",
+        "-inf..180", "level, EQ, lost bands", "a low-pass raises it, muted gaps too",
     ),
     "lsd": Measure(
         -1, "dB", "distance of the spectra, 20 Hz to 20 kHz", _LSD, "Gray and Markel 1976", "0..66",
@@ -68,7 +68,8 @@ MEASURES: dict[str, Measure] = {
     "noise_attenuation": Measure(
         +1, "dB", "how far the crowd sank under the music",
         "noise over music before less after, by least squares on captured music and noise (1024 taps each)", _OWN,
-        "any; 0 unchanged", "level, delay, gaps", "a filter that keeps the loudest bands",
+        "any; 0 unchanged; bounded where most of the noise is distortion, which follows the music",
+        "level, delay, gaps", "a filter that keeps the loudest bands",
     ),
     "music_distortion": Measure(
         -1, "dB", "how much rose that is neither music nor crowd",
@@ -79,7 +80,7 @@ MEASURES: dict[str, Measure] = {
         -1, "dB", "how much the noise twinkles, against the recording's",
         "spectral kurtosis in patches of a frame by 32 bins where no music is, output less recording",
         "kurtosis of the residual, Uemura et al. 2008", "-3..10; 0 unchanged", "level, EQ, gains over time",
-        "a full gate leaves nothing to judge; steady hiss lowers it",
+        "a gate, of which only the fades are left to judge; steady hiss lowers it",
     ),
     "bandwidth": Measure(
         +1, "octaves", "octaves in which the clean mix's long-term level is met",

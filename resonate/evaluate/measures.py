@@ -68,7 +68,7 @@ def f_sdr(output: np.ndarray, reference: np.ndarray) -> float:
     """Signal-to-distortion ratio after the best short filter of the reference (as in BSS Eval, Vincent et al. 2006).
 
     Formula: h = argmin |y - h * c|^2 over 1024 taps, 128 of them before zero;  10 log10(|h * c|^2 / |y - h * c|^2).
-    Range: -inf..about 90 (the loading of the equations), higher is better; NaN where either signal is silent.
+    Range: -inf..about 180 (identical signals), higher is better; NaN where either signal is silent.
     Invariant to: gain, polarity, delays within the taps, and what they can draw of EQ and early reflections (as far
     as the output is nothing but filtered reference).  Cheats: a low-pass raises it, because what is lost is not missed
     and the noise up there goes too; so does any gate or filter that trades music for less noise.

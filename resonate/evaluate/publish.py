@@ -84,6 +84,11 @@ def _one_line(suite: str, result: Result) -> str:
         text = f"{name} {MEASURES[name].told(values[name])} {MEASURES[name].unit}".strip()
         changed = name not in CHANGES and name in before and before[name] is not None
         told.append(f"{text} (recording itself: {MEASURES[name].told(before[name])})" if changed else text)
+    if suite == "clean":
+        # Decibels far above what is asked would hide in their mean the tracks that were changed.
+        ours = [row for row in result["rows"] if row["system"] == system]
+        value, name = min((row["values"]["f_sdr"], row["recording"]) for row in ours)
+        told.append(f"lowest f_sdr {value:.1f} dB ({name})")
     verdicts = everything["verdicts"].get(system, "")
     return f"- **{suite}**, {system} ({_counted(result)}): {', '.join(told)}{'; ' + verdicts if verdicts else ''}."
 

@@ -52,11 +52,13 @@ def assess(results: Results, system: str) -> list[dict[str, Any]]:
     for criterion in CRITERIA:
         better = MEASURES[criterion.measure].better
         found = results.change(system, criterion.measure)
-        entry = {**asdict(criterion), "figure": None, "interval": None, "n": 0, "met": False, "worst": []}
+        entry = {**asdict(criterion), "figure": None, "interval": None, "n": 0, "songs": 0, "met": False, "worst": []}
         if found is not None:
             entry |= {"figure": found["mean"], "interval": found["interval"], "n": found["n"]}
             entry["met"] = better * found["mean"] >= better * criterion.target
-            ordered = sorted(results.changes(system, criterion.measure), key=lambda pair: better * pair[1])
+            changed = results.changes(system, criterion.measure)
+            entry["songs"] = len({row.song for row, _ in changed})
+            ordered = sorted(changed, key=lambda pair: better * pair[1])
             entry["worst"] = [_worst(results, criterion, row, value) for row, value in ordered[:SHOWN]]
         out.append(entry)
     verdicts = [row.verdict for row in results.rows if row.system == system]
@@ -76,12 +78,15 @@ def _worst(results: Results, criterion: Criterion, row: Row, value: float) -> di
 
 
 def told(entry: dict[str, Any]) -> str:
-    """The figure of an entry in words: `+2.1 dB (1.4 to 2.9, n = 8)`, or that there is none."""
+    """The figure of an entry in words: `+2.1 dB (1.4 to 2.9, n = 8)`, or that there is none. From one song, an interval
+    over its recordings would say nothing of others."""
     measure = MEASURES[entry["measure"]]
     if entry["figure"] is None:
         return "no figure"
     digits = measure.digits
     text = f"{entry['figure']:+.{digits}f} {measure.unit}".strip()
+    if entry["songs"] == 1:
+        return f"{text} (n = {entry['n']}, all of one song)"
     if entry["interval"] is not None:
         low, high = entry["interval"]
         return f"{text} ({low:+.{digits}f} to {high:+.{digits}f}, n = {entry['n']})"

@@ -15,6 +15,7 @@ each of its stages off.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ from resonate.evaluate import command, ours
 from resonate.evaluate.rivals import RIVALS, Case, NotAvailable, istft, stft
 from resonate.evaluate.store import describe
 from resonate.models.released import RELEASED
+from resonate.restore.diagnosis.listener import WEIGHTS as LISTENER
 
 #: The name under which older versions of demucs's package keep what they have downloaded.
 CACHED_DEMUCS = "955717e8-8726e21a.th"
@@ -191,7 +193,8 @@ def build(names: list[str], settings: Settings) -> dict[str, System]:
 def identity(name: str, settings: Settings) -> str:
     """Names what shapes a system's output beside the code: settings, hashes of weights, the command."""
     if name.startswith("resonate "):
-        used = ours.weights(settings.separator, settings.restorer)
+        # The listener decides what passes as a finished mix.
+        used = {**ours.weights(settings.separator, settings.restorer), "listener": LISTENER}
         hashes = [f"{role} {_hash(path, path.stat().st_mtime_ns)}" for role, path in used.items()]
         return "\n".join((repr(ours.settings(*ours.parse(name))), *hashes))
     if name == "demucs":
@@ -199,7 +202,11 @@ def identity(name: str, settings: Settings) -> str:
             return describe([demucs_weights(settings.demucs)])
         except NotAvailable:
             return "absent"
-    return f"{settings.command} {settings.timeout}" if name == settings.name else ""
+    if name != settings.name:
+        return ""
+    # Of a program and the files that it is given, what they are now: their author goes on working on them.
+    files = [Path(shutil.which(word) or word) for word in command.split(settings.command)]
+    return f"{settings.command} {settings.timeout} {describe(file for file in files if file.is_file())}"
 
 
 @lru_cache(maxsize=8)

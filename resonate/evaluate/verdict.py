@@ -82,10 +82,11 @@ def score(
     """Every measure of `output` against `reference`; (channels, time) or (time,) at `rate`.
 
     `gaps`: boolean (time,) or pairs of seconds on the reference's clock; None finds them in the reference.
-    `noise`: the crowd and handling alone, as they are in the capture, on the reference's clock; without it there is
-    no projection. `wet`: the music as it is in the capture, on the same clock; with it the crowd is told from the
-    room's tail, which a short filter of the dry reference cannot draw, so that its attenuation has no floor. Lengths
-    may differ by the lag; only what both have counts.
+    `noise`: all in the capture that is not its music (crowd, handling, and what overload and codec added), on the
+    reference's clock; without it there is no projection. `wet`: the music as it is in the capture, on the same clock;
+    with it the crowd is told from the room's tail, which a short filter of the dry reference cannot draw. What overload
+    and codec added follows the music, so where it is most of the noise, the attenuation has a ceiling. Lengths may
+    differ by the lag; only what both have counts.
     """
     y, c = to_mid(output), to_mid(reference)
     if gaps is None:

@@ -87,15 +87,18 @@ def read_package(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _settings(args: Any, kwargs: Any, path: Path) -> dict[str, Any]:
     """Plain settings from the arguments of a file, checked."""
-    names = list(inspect.signature(HTDemucs).parameters)
+    parameters = inspect.signature(HTDemucs).parameters
+    names = list(parameters)
     if not isinstance(kwargs, dict) or not isinstance(args, list | tuple):
         raise UserError(f"The arguments in {path} are damaged; copy or download the file again.")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     rate, channels = given.pop("samplerate", RATE), given.pop("audio_channels", 2)
     if (rate, channels) != (RATE, 2):
         raise UserError(f"{path} is for {channels} channels at {rate} Hz; it must be stereo at {RATE} Hz.")
-    # Demucs, too, leaves out what its present class does not know.
-    settings = {name: value for name, value in given.items() if name in names}
+    # Demucs, too, leaves out what its present class does not know. Its own files name what they leave at None, as
+    # channels_time of the released weights.
+    settings = {name: value for name, value in given.items()
+                if name in names and (value is not None or parameters[name].default is not None)}
     for name in _UNSUPPORTED:
         if settings.get(name):
             raise UserError(f"{path} asks for {name}, which is not supported; use a model without it.")

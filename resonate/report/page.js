@@ -196,8 +196,12 @@
     screen.addEventListener("pointercancel", () => { pressed = null; }); // the page was scrolled
   });
   document.addEventListener("keydown", (event) => {
-    if (event.target.closest("input, summary, a") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const key = event.key.toLowerCase(), digit = "1234567890".indexOf(key);
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = event.key.toLowerCase();
+    // What the slider and the links need themselves stays theirs; all other keys go on to mean what the page says.
+    if (event.target.closest("input") && /^(arrow|home|end|page)/.test(key)) return;
+    if (event.target.closest("summary, a") && (key === "enter" || key === " ")) return;
+    const digit = "1234567890".indexOf(key);
     const act = {
       " ": toggle, a: () => choose(0), b: () => choose(1), x: () => choose(1 - slot), i: from, o: to, l: onOff,
       arrowleft: () => go(position() - 2), arrowright: () => go(position() + 2),

@@ -24,7 +24,7 @@ from resonate.restore.against import compare
 from resonate.restore.arguments import Arguments, find_inputs, parse
 from resonate.restore.config import RestoreConfig, from_dict
 from resonate.restore.estimate import Estimate, check_disk, estimate, sentence
-from resonate.restore.pipeline import Outcome, restore
+from resonate.restore.pipeline import Outcome, is_done, restore
 from resonate.restore.scratch import lock, scratch_path
 from resonate.restore.screen import Screen
 from resonate.restore.stages import chain
@@ -119,20 +119,25 @@ def _run(arguments: Arguments, screen: Screen) -> int:
                 f"The run's log cannot be written to {output} ({error.strerror}): make room there."
             ) from None
         done: list[Outcome] = []
+        uncompared = False
         for path, folder in run.folders.items():
             screen.say(f"{path}")
             try:
                 with screen.progress(run.estimates[path].stages) as tell:
                     outcome = restore(path, folder, config, run.models, tell)
-                if reference is not None and not config.diagnose_only:
-                    screen.say("  " + compare(path, reference, outcome))
-            except (UserError, OSError) as error:
+            except (UserError, OSError, RuntimeError) as error:
                 failures[path] = _reason(error, output)
                 log.error("%s: %s", path, failures[path])
                 continue
             done.append(outcome)
             _announce(screen, outcome)
-    return _summary(screen, done, failures, len(inputs))
+            if reference is not None and not config.diagnose_only:
+                try:
+                    screen.say("  " + compare(path, reference, outcome))
+                except UserError as error:
+                    uncompared = True
+                    screen.fail(f"The restoration is done, but cannot be compared: {error}")
+    return max(_summary(screen, done, failures, len(inputs)), int(uncompared))
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,10 @@ def ready(
     names = results.folder_names(list(sources), output)
     folders = {path: output / name for path, name in zip(sources, names, strict=True)}
     estimates = {path: estimate(source, config, models) for path, source in sources.items()}
-    say(sentence(list(estimates.values()), models.device))
-    check_disk(list(estimates.values()), output, [scratch_path(folder) for folder in folders.values()])
+    ahead = {path: item for path, item in estimates.items() if not is_done(path, folders[path], config, models)}
+    if ahead:
+        say(sentence(list(ahead.values()), models.device))
+        check_disk(list(ahead.values()), output, [scratch_path(folders[path], config.part) for path in ahead])
     busy = f"Another run is writing to {output}; wait for it, or choose another output."
     with lock(output / results.RUNS / "lock", busy):
         models.load()
@@ -181,6 +188,10 @@ def _probe(inputs: list[Path]) -> tuple[dict[Path, Source], dict[Path, str]]:
 
 
 def _reason(error: Exception, output: Path) -> str:
+    if isinstance(error, RuntimeError) and not isinstance(error, UserError):
+        if "out of memory" not in str(error):
+            raise error
+        return "The device's memory is full; what is done so far is kept: give the same command with device=cpu."
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return (

@@ -166,6 +166,13 @@ class RestoreConfig:
     width: Width = field(default_factory=Width)
     master: Master = field(default_factory=Master)
 
+    @property
+    def part(self) -> str:
+        """What of the result this makes; empty for a whole restoration, else a name of the stretch or the diagnosis."""
+        if not (self.diagnose_only or self.start or self.duration is not None):
+            return ""
+        return f"{self.start:g} {self.duration} {'diagnosis' if self.diagnose_only else 'preview'}"
+
     def identity(self) -> dict[str, Any]:
         """The settings that shape the result: without where it runs and whether it may replace another."""
         values = asdict(self)
@@ -191,7 +198,7 @@ _BOUNDS = {
     "veto.chroma": (0.0, 1.0),
     "veto.onsets": (0.0, 1.0),
     "veto.notes": (0.0, 1.0),
-    "veto.excess_db": (-120.0, 60.0),
+    "veto.excess_db": (-120.0, 0.0),
     "veto.tones_db": (0.0, 60.0),
     "veto.silence_db": (0.0, 120.0),
     "separate.shifts": (1, 8),

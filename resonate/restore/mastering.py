@@ -126,6 +126,10 @@ class Mastered:
         """(2, count) samples from `start` on; zeros outside."""
         return self.track.read(start, count) * self.gains.at(start, count)
 
+    def without_makeup(self) -> Mastered:
+        """What the limiter alone makes of it."""
+        return replace(self, gains=replace(self.gains, makeup_db=0.0))
+
     def blocks(self) -> Iterator[np.ndarray]:
         """(2, n) blocks over the whole track."""
         for start, block in self.track.blocks():

@@ -29,7 +29,7 @@ from resonate.usage import peak_mb
 log = logging.getLogger(__name__)
 
 #: Goes up when the report's fields, the result's files or what a stage makes of the same settings change.
-FORMAT = 5
+FORMAT = 6
 
 _PACKAGES = ("torch", "demucs", "av", "numpy", "scipy", "soxr")
 
@@ -41,6 +41,33 @@ class Outcome:
     folder: Path
     report: dict[str, Any]
     already: bool = False
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What a result is made of: files of the weights, hashes of these and of a tonal reference, hash of the recording
+    (`common["input"]`) with the versions, and the key of it all with the settings."""
+
+    weights: dict[str, Any]
+    hashes: dict[str, str]
+    common: dict[str, Any]
+    key: str
+
+
+def _identity(path: Path, config: RestoreConfig, models: Models) -> _Identity:
+    weights = models.weights()
+    hashes = {name: item["sha256"] for name, item in weights.items()}
+    if config.tonal_reference and not config.diagnose_only:
+        hashes["tonal_reference"] = sha256(config.tonal_reference)
+    common = {"input": sha256(path), "format": FORMAT, "version": resonate.__version__}
+    key = checkpoint.digest(common | {"settings": config.identity(), "weights": hashes})
+    return _Identity(weights, hashes, common, key)
+
+
+def is_done(path: Path, folder: Path, config: RestoreConfig, models: Models) -> bool:
+    """Whether `folder` holds exactly this result, so that :func:`restore` has nothing to do."""
+    report = None if config.overwrite else results.read_report(folder)
+    return report is not None and report["settings_key"] == _identity(path, config, models).key
 
 
 def restore(
@@ -61,44 +88,37 @@ def restore(
         UserError: the recording or the weights cannot be used, or `folder` holds something that must not be replaced.
         OSError: the disk is full, or fails; what is done so far is kept.
     """
-    before = sha256(path)
-    stages = chain(config)
-    weights = models.weights()
-    hashes = {name: item["sha256"] for name, item in weights.items()}
-    if config.tonal_reference and not config.diagnose_only:
-        hashes["tonal_reference"] = sha256(config.tonal_reference)
-    common = {"input": before, "format": FORMAT, "version": resonate.__version__}
-    key = checkpoint.digest(common | {"settings": config.identity(), "weights": hashes})
-    if results.finished(folder, key, config.overwrite):
+    stages, made = chain(config), _identity(path, config, models)
+    if results.finished(folder, made.key, config.overwrite):
         if not config.keep:
-            clear(folder)
+            clear(folder, config.part)
         return Outcome(folder, results.read_report(folder) or {}, already=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     versions = _versions()
-    with scratch_folder(folder, config.keep) as scratch:
+    with scratch_folder(folder, config.keep, config.part) as scratch:
         work = Work(path, scratch, scratch, config, models, tell)
-        root = common | {"seed": config.seed, "device": models.device, "versions": versions}
-        steps = checkpoint.plan(stages, config, root, hashes, scratch)
+        root = made.common | {"seed": config.seed, "device": models.device, "versions": versions}
+        steps = checkpoint.plan(stages, config, root, made.hashes, scratch)
         try:
-            accounts = _run_all(work, steps, scratch, before)
+            accounts = _run_all(work, steps, scratch, made.common["input"])
         finally:
             work.close()
         report = {
             "format": FORMAT,
             "resonate": resonate.__version__,
             "name": folder.name,
-            "settings_key": key,
+            "settings_key": made.key,
             "mode": config.mode,
             "seed": config.seed,
             "device": models.device,
-            "weights": weights,
+            "weights": made.weights,
             "settings": asdict(config),
             "versions": versions,
             "stages": accounts,
-            "input": _input(work, before),
+            "input": _input(work, made.common["input"]),
             "diagnosis": work.diagnosis,
-            "expected": expected(work.diagnosis, config.mode, weights),
+            "expected": expected(work.diagnosis, config.mode, made.weights),
             "notes": work.notes,
             "timings": {account["name"]: account["seconds"] for account in accounts},
         }

@@ -21,6 +21,9 @@ from resonate.restore.work import SHORTEST, Work, to_db
 
 #: Below this peak a recording counts as silent (-120 dBFS).
 SILENCE = 1e-6
+#: Where the channels' difference holds this many times the energy of their sum, one of them is wired the wrong way
+#: round: two microphones in one place never differ so much (10 dB).
+_TURNED = 10.0
 
 
 class Appender:
@@ -30,21 +33,30 @@ class Appender:
         self._work, self._name = work, name
         self._file = open(work.folder / f"{name}.raw", "wb")  # noqa: SIM115 - closed by finish()
         self.count = 0
+        self._sum, self._difference = 0.0, 0.0
 
     def push(self, block: np.ndarray) -> None:
         """Add a (2, n) block."""
         self._file.write(np.ascontiguousarray(block.T, dtype="<f4").tobytes())
         self.count += block.shape[1]
+        self._sum += float(np.square(block[0] + block[1], dtype=np.float64).sum())
+        self._difference += float(np.square(block[0] - block[1], dtype=np.float64).sum())
+
+    @property
+    def opposed(self) -> bool:
+        """Whether the two channels are of opposite polarity, so that their sum would lose the sound."""
+        return self._difference > _TURNED * self._sum
 
     def finish(self, rate: int) -> Track:
-        """The track, at `rate` Hz."""
+        """The track, at `rate` Hz; the right channel is turned over where they are `opposed`."""
         self._file.close()
+        signs = np.array([[1.0], [-1.0 if self.opposed else 1.0]], dtype=np.float32)
         path = self._work.folder / f"{self._name}.raw"
         track = self._work.new_track(self._name, 2, self.count, rate)
         at = 0
         with open(path, "rb") as file:
             while data := file.read(8 << 17):
-                block = np.frombuffer(data, "<f4").reshape(-1, 2).T
+                block = signs * np.frombuffer(data, "<f4").reshape(-1, 2).T
                 track.write(at, block)
                 at += block.shape[1]
         path.unlink()
@@ -84,6 +96,11 @@ class Ingest:
             )
         resample_track(appender.finish(work.rate), work.new_track("ingested"))
         work.notes += work.source.notes + ([note] if note else [])
+        if appender.opposed:
+            work.notes.append(
+                "the channels are of opposite polarity, as a wrongly wired cable makes them: the right one was turned "
+                "over, in everything that is made of this recording"
+            )
         return {**asdict(work.source), "samples": work.samples, "samples_44100": work.length}
 
 

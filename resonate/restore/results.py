@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from resonate.audio import sha256
 from resonate.errors import UserError
 
 #: Folder below the output for the run's configuration and log. No result is called so.
@@ -32,7 +33,7 @@ def read_report(folder: Path) -> dict[str, Any] | None:
 def folder_names(inputs: list[Path], output: Path) -> list[str]:
     """A folder name per input: its name without suffix; `a.mp4` beside an `a.m4a` becomes `a_mp4`.
 
-    A name that an earlier run gave to a recording of another file name counts as taken.
+    A name that an earlier run gave to another recording counts as taken.
     """
     taken, names = {_fold(RUNS)}, []
     for path in inputs:
@@ -49,8 +50,17 @@ def folder_names(inputs: list[Path], output: Path) -> list[str]:
 
 
 def _of_another(folder: Path, path: Path) -> bool:
+    """Whether a result is of another file: of another name, or of another folder and with other content. A file that
+    changed in its place, or moved, is the same recording."""
     report = read_report(folder)
-    return report is not None and _fold(str(report.get("input", {}).get("name"))) != _fold(path.name)
+    if report is None:
+        return False
+    known = report.get("input", {})
+    if _fold(str(known.get("name"))) != _fold(path.name):
+        return True
+    if "sha256" not in known or known.get("path") == str(path.absolute()):
+        return False
+    return known["sha256"] != sha256(path)
 
 
 def check_output(output: Path) -> None:

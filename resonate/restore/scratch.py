@@ -2,7 +2,8 @@
 
 Policy: the folder is deleted once the result is complete (unless `keep=true`), and at once where the recording itself
 cannot be used. After Ctrl-C, a kill, a full disk or any other failure it stays, and the same command goes on from it.
-It may be deleted by hand at any time; then the work is done again.
+Previews and diagnoses have a folder of their own, by their stretch. Any may be deleted by hand at any time; then the
+work is done again.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from resonate.errors import UserError
 OLD = "old"
 
 
-def scratch_path(folder: Path) -> Path:
-    """The folder that belongs to the result `folder`."""
+def scratch_path(folder: Path, part: str = "") -> Path:
+    """The folder that belongs to the result `folder`, or to a `part` of it: a preview or a diagnosis in between must
+    not clear away what a stopped run of the whole had got to."""
     # A hash: a name may be as long as the file system allows.
-    return folder.parent / f".work-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}"
+    name = os.fsencode(folder.name) + (b"\0" + part.encode() if part else b"")
+    return folder.parent / f".work-{hashlib.sha256(name).hexdigest()[:16]}"
 
 
 @contextmanager
@@ -64,12 +67,13 @@ def lock(path: Path, busy: str) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(folder: Path, keep: bool = False) -> Iterator[Path]:
-    """The run's folder for the result `folder`, with what a stopped run left in it; see the module for its end.
+def scratch_folder(folder: Path, keep: bool = False, part: str = "") -> Iterator[Path]:
+    """The run's folder for the result `folder` or a `part` of it, with what a stopped run left in it; see the module
+    for its end.
 
     UserError where another run works on the same result.
     """
-    scratch = scratch_path(folder)
+    scratch = scratch_path(folder, part)
     with lock(scratch / "lock", f"Another run is working on {folder}; wait for it, or choose another output."):
         if (scratch / OLD).exists() and not os.path.lexists(folder):
             os.rename(scratch / OLD, folder)  # stopped between the two renames of `move_in_place`
@@ -82,9 +86,9 @@ def scratch_folder(folder: Path, keep: bool = False) -> Iterator[Path]:
             shutil.rmtree(scratch)
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, part: str = "") -> None:
     """Delete what an earlier run kept for a result that is complete, unless a run is busy there."""
-    scratch = scratch_path(folder)
+    scratch = scratch_path(folder, part)
     if scratch.is_dir():
         with lock(scratch / "lock", f"Another run is working on {folder}; wait for it, or choose another output."):
             shutil.rmtree(scratch)

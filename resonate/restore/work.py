@@ -41,7 +41,9 @@ def find_device(name: str) -> str:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
         return next(k for k, usable in there.items() if usable)
-    if not there[kind]:
+    number = name.partition(":")[2]
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there[kind] or (":" in name and not (number.isdecimal() and int(number) < count)):
         raise UserError(f"device={name} is not on this machine: choose auto or cpu.")
     return name
 

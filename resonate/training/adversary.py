@@ -47,6 +47,12 @@ class Adversary:
         self.critic = Critic().to(device)
         self.optimiser = torch.optim.Adam(self.critic.parameters(), lr=lr, betas=(0.5, 0.9))
 
+    def to(self, device: torch.device) -> None:
+        """Compute there, with what a checkpoint brought of the optimiser, too."""
+        self.critic.to(device)
+        # Loading puts the state where the weights are.
+        self.optimiser.load_state_dict(self.optimiser.state_dict())
+
     def learn(self, synthesised_db: Tensor, real_db: Tensor) -> Tensor:
         """One step of the critic on (batch, 1025, frames) each; its hinge loss."""
         with torch.enable_grad():
@@ -54,6 +60,11 @@ class Adversary:
             loss = (1 + scores[0]).clamp(min=0).mean() + (1 - scores[1]).clamp(min=0).mean()
             self.optimiser.zero_grad()
             loss.backward()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # One critic for all processes: each learns from what all have heard.
+            for weight in self.critic.parameters():
+                torch.distributed.all_reduce(weight.grad)
+                weight.grad /= torch.distributed.get_world_size()
         self.optimiser.step()
         return loss.detach()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -23,13 +24,20 @@ from resonate.errors import UserError
 from resonate.evaluate.table import write_text
 from resonate.training.config import TrainConfig
 
+log = logging.getLogger(__name__)
+
 NAME = "record.json"
 #: Of each audio file so much of its beginning enters the hash of the data, with its length.
 _HEAD = 1 << 16
-#: Settings without which a resumed run would be another run.
+#: Settings without which a resumed run would be another run, or which a checkpoint brings along, so that new values
+#: would do nothing.
 _FIXED = (("model", "kind"), ("model", "options"), ("model", "pretrained"), ("model", "input"), ("model", "target"),
           ("model", "crowd_source"), ("model", "freeze"), ("model", "lora_rank"), ("model", "lora_targets"),
-          ("data", "music"), ("data", "cache"), ("data", "separated"), ("data", "batch_size"), ("data", "seed"))
+          ("data", "music"), ("data", "cache"), ("data", "separated"), ("data", "batch_size"), ("data", "seed"),
+          ("optimiser", "lr"), ("optimiser", "weight_decay"), ("optimiser", "transformer_decay"),
+          ("trainer", "accumulate"))
+#: Groups of settings that shape the training; a change half-way is told.
+_TOLD = ("data", "degrade", "model", "optimiser", "trainer")
 
 
 def make_record(config: TrainConfig, data: CaptureData) -> dict[str, Any]:
@@ -69,7 +77,7 @@ def write_record(record: dict[str, Any], output: Path) -> None:
 
 
 def check_same(record: dict[str, Any], output: Path) -> None:
-    """Refuse to resume a run that was made with another model or other data."""
+    """Refuse to resume a run that was made with another model or other data, and warn of other changes."""
     path = output / NAME
     if not path.is_file():
         return
@@ -78,13 +86,19 @@ def check_same(record: dict[str, Any], output: Path) -> None:
     defaults = OmegaConf.to_container(OmegaConf.structured(TrainConfig))
     for group, key in _FIXED:
         # Runs of earlier versions lack settings; they had what is the default now.
-        first, second = (config[group].get(key, defaults[group][key]) for config in (before, now))
+        first, second = (config.get(group, {}).get(key, defaults[group][key]) for config in (before, now))
         if first != second:
             raise UserError(f"{output} holds a run with {group}.{key}={first}, not {second}; choose another "
                             "output=FOLDER, or resume=never to start over.")
     if stored.get("data_hash", record["data_hash"]) != record["data_hash"]:
         raise UserError(f"The files that the run in {output} was trained on have changed; choose another "
                         "output=FOLDER, or resume=never to start over.")
+
+
+    changed = [f"{group}.{key} was {before[group][key]}, now {value}" for group in _TOLD
+               for key, value in now.get(group, {}).items() if before.get(group, {}).get(key, value) != value]
+    if changed:
+        log.warning("The run goes on with other settings: %s.", "; ".join(changed))
 
 
 def without_paths(record: dict[str, Any]) -> dict[str, Any]:

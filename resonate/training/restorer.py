@@ -166,7 +166,7 @@ class RestorerTask(L.LightningModule):
     def on_fit_start(self) -> None:
         """The critic computes where the model does."""
         if self.adversary is not None:
-            self.adversary.critic.to(self.device)
+            self.adversary.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The critic goes on where it was, too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from resonate import RATE
@@ -19,6 +21,7 @@ from resonate.data.music import duration_of, read_stretch
 from resonate.errors import UserError
 from resonate.memory import keep_freed_memory
 from resonate.models.selfcheck import check_device
+from resonate.models.weights import read_header
 from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal, ramped_average
 from resonate.training.config import TrainConfig, TrainerConfig
 from resonate.training.heldout import data_for
@@ -46,6 +49,9 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
         UserError: before any long work, where the data, weights or settings cannot be used.
     """
     check_model(config.model)
+    for name in ("max_steps", "valid_every", "checkpoint_every", "accumulate"):
+        if getattr(config.trainer, name) < 1:
+            raise UserError(f"trainer.{name} is {getattr(config.trainer, name)}; it must be 1 or more.")
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -64,13 +70,43 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     task = build_task(config, data, fresh=checkpoint is None)
     if accelerator == "mps":
         check_device(task.model, "mps")
+    if config.resume in ("never", ""):
+        _set_aside(output / "checkpoints")
     write_record(record, output)
     trainer = build_trainer(config, output, without_paths(record))
-    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    except UserError as error:
+        raise UserError(_of_worker(str(error))) from error
+    if checkpoint is not None and _exported(output / "weights.safetensors", task.kind) < trainer.global_step:
+        # The run was stopped between its last step and the end of the validation after it.
+        trainer.validate(task, data, verbose=False)
     log.info("%s stands at step %d of %d", output, trainer.global_step, config.trainer.max_steps)
     if isinstance(trainer.logger, WandbLogger):
         _log_artifact(trainer.logger, output / "weights.safetensors", config.name)
     return {k: float(v) for k, v in trainer.callback_metrics.items()}, {"trainer": trainer, "task": task, "data": data}
+
+
+@rank_zero_only
+def _set_aside(checkpoints: Path) -> None:
+    """Keep a former run's checkpoints where no later resume=auto takes them for this run's."""
+    if not checkpoints.is_dir():
+        return
+    aside = checkpoints.with_name("checkpoints-before")
+    if aside.exists():
+        shutil.rmtree(aside)
+    checkpoints.rename(aside)
+    log.info("The checkpoints of the run before are kept in %s.", aside)
+
+
+def _exported(weights: Path, kind: str) -> int:
+    """The step that exported weights are of; -1 without any."""
+    return int(read_header(weights, kind)["record"].get("step", -1)) if weights.is_file() else -1
+
+
+def _of_worker(text: str) -> str:
+    """The sentence alone where a loader's process wraps it in its traceback."""
+    return text.strip().splitlines()[-1].partition(": ")[2] if text.startswith("Caught UserError") else text
 
 
 def check_files(data: CaptureData) -> None:
@@ -92,8 +128,10 @@ def pick_precision(config: TrainerConfig) -> tuple[str, str]:
         accelerator = "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     precision = config.precision
     if precision == "auto":
-        if accelerator == "gpu":
-            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        if accelerator in ("gpu", "cuda"):
+            # Older GPUs emulate bf16, slowly.
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bf16-mixed" if native else "16-mixed"
         else:
             # A CPU without bf16 instructions emulates them, at a quarter of the speed of fp32.
             native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

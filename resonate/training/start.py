@@ -66,7 +66,8 @@ def build_task(config: TrainConfig, data: CaptureData, fresh: bool = True) -> L.
     network, settings = start_separator(model)
     if model.crowd_source:
         network, settings = add_crowd_source(network, settings)
-    network.requires_grad_(True)
+    # In eval mode HTDemucs pads shorter crops to its segment with silence, refuses longer ones and drops nothing out.
+    network.train().requires_grad_(True)
     if model.freeze:
         log.info("%d weights stay as they are.", freeze(network, model.freeze))
     if model.lora_rank:

@@ -98,7 +98,7 @@ class CodecMeter:
             guess = "no cut-off: uncompressed, or a high bit rate"
         else:
             # The first break, at its steepest.
-            group = steep[: np.searchsorted(np.diff(steep) > 1, True) + 1] if len(steep) > 1 else steep
+            group = np.split(steep, np.flatnonzero(np.diff(steep) > 1) + 1)[0]
             best = group[int(step[group].argmax())]
             cutoff, height = float(at[best] * _HZ), float(step[best])
             guess = next((words for edge, words in _GUESSES if cutoff <= edge), "a high bit rate")

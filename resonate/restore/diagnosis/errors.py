@@ -1,6 +1,7 @@
 """Errors of the estimators on simulated captures: python -m resonate.restore.diagnosis.errors --captures 30 --seed 0.
 
-With --music the captures are made of the songs of split valid in that folder, else of made-up music.
+With --music the captures are made of the songs of split valid in that folder, else of made-up music, and the songs of
+splits valid and test are heard as they are: those that are taken for recordings, and would be changed, are named.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from resonate import RATE
+from resonate.data.music import load_song, scan_music
 from resonate.errors import command
-from resonate.restore.diagnosis import clean, scene
+from resonate.restore.diagnosis import clean, finished, scene
 from resonate.restore.diagnosis.diagnose import Diagnoser, Findings
+from resonate.restore.diagnosis.levels import measure_levels
 from resonate.restore.diagnosis.truth import Source, Truth, captures
 from resonate.restore.work import to_db
+
+#: Of a finished song, so many seconds are heard.
+SECONDS = 25.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,17 @@ def is_finished(x: np.ndarray, found: Findings, limits: clean.CleanLimits | None
     """Whether (2, samples) with these findings counts as a finished mix, of which nothing is taken away."""
     whole = {"silent": False, "seconds": x.shape[1] / RATE, **found.figures}
     return not clean.faults(whole, limits or clean.CleanLimits())
+
+
+def heard_as_captured(folder: Path, split: str) -> dict[str, float]:
+    """How sure it is (0..1) that the songs of a split, `SECONDS` from the middle on, were recorded in a room, by name;
+    those of under 11 s and silent ones are left out."""
+    out = {}
+    for song in (s for s in scan_music(folder) if s.split == split and s.duration >= finished.STRETCH + 1):
+        mix = load_song(song, song.duration / 2, min(SECONDS, song.duration / 2))[0].sum(0)
+        if np.sqrt(np.square(mix).mean()) > 1e-3:
+            out[song.name] = finished.captured(measure_levels(mix))
+    return out
 
 
 def gain_error_db(said: np.ndarray, true: np.ndarray) -> float:
@@ -138,7 +155,15 @@ def main() -> None:
         for truth in captures(source, arguments.captures, arguments.seconds, arguments.seed)
         for error in errors_of(truth)
     ]
-    Console(width=140).print(table(found))
+    console = Console(width=140)
+    console.print(table(found))
+    if arguments.music is not None:
+        limit = clean.CleanLimits().captured
+        songs = {name: sure for split in ("valid", "test")
+                 for name, sure in heard_as_captured(arguments.music, split).items()}  # fmt: skip
+        missed = [f"{name} {sure:.2f}" for name, sure in sorted(songs.items()) if sure > limit]
+        console.print(f"Finished songs taken for recordings (over {limit:g}): {len(missed)} of {len(songs)}: "
+                      f"{', '.join(missed) or 'none'}", markup=False)  # fmt: skip
 
 
 if __name__ == "__main__":

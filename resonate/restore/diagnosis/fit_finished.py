@@ -83,8 +83,7 @@ def from_music(folder: Path, split: str, seed: int) -> Iterator[Example]:
         rng = np.random.default_rng([seed, i, 1])
         for _ in range(PIECES):
             mix, _ = load_song(song, float(rng.uniform(0, song.duration - STRETCH - 1)), STRETCH)
-            mix = np.nan_to_num(np.asarray(mix, np.float32))
-            mix = mix.sum(0) if mix.ndim == 3 else mix
+            mix = np.nan_to_num(mix).sum(0)
             if np.sqrt(np.square(mix).mean()) > 1e-3:
                 yield _heard(finish(mix, rng), False, song.name)
 
