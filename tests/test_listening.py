@@ -369,6 +369,10 @@ def test_a_whole_test_is_clicked_through_in_a_browser(tmp_path):
             assert page.inner_text("#play").startswith("Play")
             page.click("#play")  # goes on from where it was
             assert page.evaluate("window.starts.at(-1)[1]") > 0
+            for answer in "12":  # a button that has the focus is pressed, and no other
+                page.focus(f'[data-key="{answer}"]')
+                page.keyboard.press("Enter")
+                assert page.get_attribute(f'[data-key="{answer}"]', "aria-pressed") == "true"
             # right on the first page, wrong on the second
             truth = "1" if trial["x"] == trial["a"] else "2"
             page.click(f'[data-key="{truth if number == 0 else "12".replace(truth, "")}"]')
