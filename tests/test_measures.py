@@ -280,6 +280,29 @@ def test_no_cheat_wins_the_joint_verdict_on_simulated_captures(number):
     assert verdict.against(*scores)["noise_attenuation"] == pytest.approx(20, abs=0.5)
 
 
+def test_a_filter_of_faint_bands_is_its_own_shadow_in_them_too():
+    """A treble shelf over a treble that lies 60 dB down: nothing of the energy, but much of lsd."""
+    rng = np.random.default_rng(0)
+    spectrum, at = np.fft.rfft(rng.standard_normal(N)), np.fft.rfftfreq(N, 1 / RATE)
+    x = np.fft.irfft(spectrum * 10 ** (-3 * np.minimum(at / 6000, 1)), N)
+    filtered = np.fft.irfft(np.fft.rfft(x) * np.where(at > 5000, 2.5, 1.0), N)
+    alike = verdict.spectral_shadow(filtered, x)
+    assert len(alike) == N and measures.lsd(x, filtered) > 4
+    assert measures.lsd(alike, filtered) < 0.5
+    level = np.sqrt(np.mean(np.square(alike)) / np.mean(np.square(filtered)))
+    assert level == pytest.approx(1, abs=0.01)
+
+
+def test_outputs_of_one_recording_lie_where_the_recording_lies(case):
+    """An output alone may fit a reflection best: here one that it turned up over the direct sound."""
+    late = np.pad(case.reference, ((0, 0), (1500, 0)))[:, : case.reference.shape[-1]]
+    capture, output = case.reference + 0.9 * late, case.reference + 1.2 * late
+    assert verdict.score(output, case.reference, gaps=case.gaps).lag == 1500
+    assert verdict.score(output, case.reference, gaps=case.gaps, capture=capture).lag == 0
+    delayed = np.pad(capture, ((0, 0), (700, 0)))
+    assert verdict.score(delayed, case.reference, gaps=case.gaps, capture=capture).lag == 700
+
+
 def test_every_filter_is_its_own_shadow_and_a_gain_over_time_is_not(case):
     x = case.capture.mean(axis=0)
     filtered = signal.sosfiltfilt(signal.butter(2, [300, 3000], "bandpass", fs=RATE, output="sos"), x)

@@ -32,10 +32,11 @@ def compare(output: Path, folder: Path = cases.BUNDLED) -> dict[str, Score]:
         words = f"python infer.py {folder / 'demo.m4a'} -o {output}"
         raise UserError(f"There is no {result / RESULTS[MASTER]}; run: {words}")
     case = cases.bundled(folder)
-    scores = {"input": score(case.capture, case.reference, gaps=case.gaps)}
+    scores = {"input": score(case.capture, case.reference, gaps=case.gaps, capture=case.capture)}
     for name, file in RESULTS.items():
         if (result / file).is_file():
-            scores[name] = score(cases.read_stereo(result / file), case.reference, gaps=case.gaps)
+            made = cases.read_stereo(result / file)
+            scores[name] = score(made, case.reference, gaps=case.gaps, capture=case.capture)
     return scores
 
 

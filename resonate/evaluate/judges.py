@@ -54,7 +54,8 @@ def _cut(case: Case, output: Output) -> np.ndarray:
 
 def reference(item: Item, case: Case, output: Output, before: Judged | None) -> Judged:
     """Against a reference (captures, folder, demo): all measures of likeness, and the joint verdict."""
-    after = score(output.mix, case.reference, gaps=case.gaps, noise=case.noise, wet=case.wet)
+    known = {"gaps": case.gaps, "noise": case.noise, "wet": case.wet, "capture": case.capture}
+    after = score(output.mix, case.reference, **known)
     start = before.score if before is not None and before.score is not None else after
     values = against(start, after)
     y = _cut(case, output)

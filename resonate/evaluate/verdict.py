@@ -4,8 +4,8 @@ Each measure alone can be cheated (their docstrings say how), so a system counts
 and `music_distortion` all hold. These three are judged on the stretches with music only: muting the gaps changes
 the level that `lsd` matches and the noise that `f_sdr` counts, and must buy nothing. And one fixed filter over all of
 the recording (a gain, a low-pass, an equaliser, be it told the reference's own spectrum) must buy nothing either: what
-is gained is counted only in so far as it beats the output's linear shadow, the recording through the fixed filter that
-comes nearest to the output.
+is gained is counted only in so far as it beats the output's linear shadows, the recording through the fixed filters
+that come nearest to the output: in its samples, and for `lsd` also in its mean spectrum.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import fft, linalg, ndimage
+from scipy import fft, linalg, ndimage, signal
 
 from resonate import RATE
 from resonate.evaluate import measures
@@ -27,10 +27,12 @@ from resonate.evaluate.projection import Projection, music_distortion, noise_att
 #: music_distortion: any gain that changes over time raises it a little, even the one taken from the clean magnitudes
 #: (0.3 to 0.5 dB on made captures), where an equaliser that lifts the worst bands costs 1 to 2 dB.
 TOLERANCE_DB = {"f_sdr": 0.05, "lsd": 0.1, "music_distortion": 0.5}
-#: At least one of the three must gain this much, against the recording and against the linear shadow.
+#: At least one of the three must gain this much, against the recording and against the linear shadows.
 GAIN_DB = 0.2
-#: Taps of the shadow's filter, half of them before zero: longer than any equaliser here.
+#: Taps of the shadows' filters, half of them before zero: longer than any equaliser here.
 SHADOW_TAPS = 4096
+#: Most that the filter of the mean spectrum lifts, in dB: where the recording has nothing there is nothing to lift.
+SHADOW_MOST_DB = 60.0
 #: Loading of its equations: bands that the recording lacks must not blow up.
 SHADOW_LOADING = 1e-7
 
@@ -78,6 +80,7 @@ def score(
     gaps: np.ndarray | Iterable[tuple[float, float]] | None = None,
     noise: np.ndarray | None = None,
     wet: np.ndarray | None = None,
+    capture: np.ndarray | None = None,
 ) -> Score:
     """Every measure of `output` against `reference`; (channels, time) or (time,) at `rate`.
 
@@ -85,8 +88,11 @@ def score(
     `noise`: all in the capture that is not its music (crowd, handling, and what overload and codec added), on the
     reference's clock; without it there is no projection. `wet`: the music as it is in the capture, on the same clock;
     with it the crowd is told from the room's tail, which a short filter of the dry reference cannot draw. What overload
-    and codec added follows the music, so where it is most of the noise, the attenuation has a ceiling. Lengths may
-    differ by the lag; only what both have counts.
+    and codec added follows the music, so where it is most of the noise, the attenuation has a ceiling. `capture`: the
+    recording that `output` was made of, on the reference's clock but for a lag; with it the output is laid on the
+    reference where the recording lies (its captured music, where known), and only its delay against the recording is
+    looked for: what each output fits best may be another reflection of the room. Lengths may differ by the lag; only
+    what both have counts.
     """
     y, c = to_mid(output), to_mid(reference)
     if gaps is None:
@@ -95,8 +101,9 @@ def score(
         mask = gaps
     else:
         mask = measures.gap_mask(len(c), gaps, rate)
-    crowd = None if wet is None or noise is None else _of_crowd(y, to_mid(wet), to_mid(noise), mask, rate)
-    lag = find_lag(y, c, rate)
+    own = None if capture is None else find_lag(y, capture, rate)
+    crowd = None if wet is None or noise is None else _of_crowd(y, to_mid(wet), to_mid(noise), mask, rate, own)
+    lag = find_lag(y, c, rate) if own is None else own + find_lag(capture if wet is None else wet, c, rate)
     others = (c, mask) if noise is None else (c, mask, to_mid(noise))
     y, c, mask, *rest = cut_to_overlap(lag, y, *others)
 
@@ -114,10 +121,13 @@ def score(
     return Score(values, lag, in_music, projection, crowd, (y, c, rest[0] if rest else None))
 
 
-def _of_crowd(y: np.ndarray, wet: np.ndarray, noise: np.ndarray, gaps: np.ndarray, rate: int) -> Projection:
-    """Projection of a mid output on captured music and noise, aligned to the captured music: the dry reference may fit
-    a reflection of the room best, later than the taps reach."""
-    y, music, rest, mask = cut_to_overlap(find_lag(y, wet, rate), y, wet, noise, gaps)
+def _of_crowd(
+    y: np.ndarray, wet: np.ndarray, noise: np.ndarray, gaps: np.ndarray, rate: int, lag: int | None
+) -> Projection:
+    """Projection of a mid output on captured music and noise, aligned to the captured music (by `lag`, where known):
+    the dry reference may fit a reflection of the room best, later than the taps reach."""
+    lag = find_lag(y, wet, rate) if lag is None else lag
+    y, music, rest, mask = cut_to_overlap(lag, y, wet, noise, gaps)
     return project(*(np.where(mask, 0.0, x) for x in (y, music, rest)))
 
 
@@ -147,6 +157,19 @@ def shadow(output: np.ndarray, source: np.ndarray) -> np.ndarray:
     return np.roll(fft.irfft(fft.rfft(taps, size) * x, size), -half)[:n]
 
 
+def spectral_shadow(output: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """`source` (time,) through the fixed filter of zero phase that gives it the mean spectrum of `output` (time,).
+
+    The filter nearest in samples fits the loud bands; `lsd` counts every band down to 60 dB below.
+    """
+    width = min(SHADOW_TAPS, len(source), len(output))
+    spectra = [signal.welch(x, nperseg=width, detrend=False)[1] for x in (output, source)]
+    most = 10.0 ** (SHADOW_MOST_DB / 10.0)
+    gain = np.sqrt(np.minimum(spectra[0] / np.maximum(spectra[1], 1e-30), most))
+    taps = np.roll(fft.irfft(gain, width), width // 2) * np.hanning(width)
+    return signal.oaconvolve(source, taps, mode="full")[width // 2 :][: len(output)]
+
+
 def _gains(before: Score, after: Score) -> dict[str, float]:
     """By how much each of the three is better, in dB; the third only where the noise alone is known."""
     gains = {
@@ -159,13 +182,14 @@ def _gains(before: Score, after: Score) -> dict[str, float]:
 
 
 def _of_shadow(before: Score, after: Score) -> Score:
-    """What the verdict compares, of the output's linear shadow."""
+    """What the verdict compares, of the output's linear shadows; the better one of `lsd`."""
     assert before.heard is not None and after.heard is not None
     source, (output, reference, noise) = before.heard[0], after.heard
     n = min(len(source), len(output))
     # Each was cut by its own lag, so both are on the reference's clock.
     y, c = shadow(output[:n], source[:n]), reference[:n]
-    in_music = {"f_sdr": measures.f_sdr(y, c), "lsd": measures.lsd(y, c)}
+    alike = spectral_shadow(output[:n], source[:n])
+    in_music = {"f_sdr": measures.f_sdr(y, c), "lsd": min(measures.lsd(y, c), measures.lsd(alike, c))}
     return Score({}, 0, in_music, project(y, c, noise[:n]) if noise is not None else None)
 
 
@@ -175,7 +199,7 @@ def joint_verdict(before: Score, after: Score) -> str:
     worse: f_sdr or lsd (both over the music) or music_distortion is worse by more than TOLERANCE_DB, or has no value.
     open: none is known to be worse, but without the noise alone `music_distortion` cannot be known.
     better: none is worse and one of the three gained GAIN_DB or more, both against the recording and against the
-    output's linear shadow.  same: the rest.
+    output's linear shadows.  same: the rest.
     """
     gains = _gains(before, after)
     if any(math.isnan(gain) or gain < -TOLERANCE_DB[name] for name, gain in gains.items()):
