@@ -293,6 +293,21 @@ def test_a_filter_of_faint_bands_is_its_own_shadow_in_them_too():
     assert level == pytest.approx(1, abs=0.01)
 
 
+def test_an_equaliser_of_a_dull_recording_with_gaps_does_not_win(case):
+    """Its treble lies far below all else, and the edges of a muted gap hold more of it than the music."""
+    n = case.capture.shape[-1]
+    at = np.fft.rfftfreq(n, 1 / RATE)
+    dull = np.fft.irfft(np.fft.rfft(case.capture) * 10 ** (-3.5 * np.minimum(at / 5000, 1)), n)
+    noise = np.fft.irfft(np.fft.rfft(case.noise) * 10 ** (-3.5 * np.minimum(at / 5000, 1)), n)
+    lifted = np.fft.irfft(np.fft.rfft(dull) * np.where(at > 4000, 4.0, 1.0), n)
+    gaps = np.zeros(n, bool)
+    gaps[n // 3 : n // 2] = True
+    scores = [verdict.score(y, case.reference, gaps=gaps, noise=noise, capture=dull) for y in (dull, lifted)]
+    gained = verdict._gains(*scores)
+    assert gained["lsd"] > 1 and min(gained.values()) > -0.05
+    assert verdict.joint_verdict(*scores) == "same"
+
+
 def test_outputs_of_one_recording_lie_where_the_recording_lies(case):
     """An output alone may fit a reflection best: here one that it turned up over the direct sound."""
     late = np.pad(case.reference, ((0, 0), (1500, 0)))[:, : case.reference.shape[-1]]

@@ -43,7 +43,8 @@ class Score:
 
     in_music: f_sdr and lsd on the stretches with music. projection: on the reference and the noise, for
     `music_distortion`; crowd: on the captured music and the noise, for `noise_attenuation` (the same where the captured
-    music is not known). heard: there, (mid output, mid reference, mid noise or None).
+    music is not known). heard: there, (mid output, mid reference, mid noise or None). whole: the mid output with its
+    gaps, and where these are.
     """
 
     values: dict[str, float]
@@ -52,6 +53,7 @@ class Score:
     projection: Projection | None
     crowd: Projection | None = None
     heard: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = field(default=None, repr=False, compare=False)
+    whole: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
 
 def find_gaps(reference: np.ndarray, rate: int = RATE, below_db: float = 60.0, shortest: float = 0.5) -> np.ndarray:
@@ -111,6 +113,7 @@ def score(
     values |= measures.lsd_bands(y, c, rate=rate)
     values["gap_db"] = measures.gap_db(y, mask, rate)
     values["bandwidth"] = bandwidth(y, c, rate)
+    whole = y, mask
     if mask.any():
         y, c, rest = (np.where(mask, 0.0, y), np.where(mask, 0.0, c), [np.where(mask, 0.0, x) for x in rest])
         in_music = {"f_sdr": measures.f_sdr(y, c), "lsd": measures.lsd(y, c, rate=rate)}
@@ -118,7 +121,7 @@ def score(
         in_music = {name: values[name] for name in ("f_sdr", "lsd")}
     projection = project(y, c, rest[0]) if rest else None
     crowd = projection if crowd is None else crowd
-    return Score(values, lag, in_music, projection, crowd, (y, c, rest[0] if rest else None))
+    return Score(values, lag, in_music, projection, crowd, (y, c, rest[0] if rest else None), whole)
 
 
 def _of_crowd(
@@ -184,11 +187,13 @@ def _gains(before: Score, after: Score) -> dict[str, float]:
 def _of_shadow(before: Score, after: Score) -> Score:
     """What the verdict compares, of the output's linear shadows; the better one of `lsd`."""
     assert before.heard is not None and after.heard is not None
+    assert before.whole is not None and after.whole is not None
     source, (output, reference, noise) = before.heard[0], after.heard
     n = min(len(source), len(output))
     # Each was cut by its own lag, so both are on the reference's clock.
     y, c = shadow(output[:n], source[:n]), reference[:n]
-    alike = spectral_shadow(output[:n], source[:n])
+    # Filtered with the gaps in it: the edges of muted ones hold more treble than a dull recording does.
+    alike = np.where(after.whole[1][:n], 0.0, spectral_shadow(after.whole[0][:n], before.whole[0][:n]))
     in_music = {"f_sdr": measures.f_sdr(y, c), "lsd": min(measures.lsd(y, c), measures.lsd(alike, c))}
     return Score({}, 0, in_music, project(y, c, noise[:n]) if noise is not None else None)
 

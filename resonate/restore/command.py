@@ -188,7 +188,7 @@ def _probe(inputs: list[Path]) -> tuple[dict[Path, Source], dict[Path, str]]:
 
 
 def _reason(error: Exception, output: Path) -> str:
-    if isinstance(error, RuntimeError) and not isinstance(error, UserError):
+    if isinstance(error, RuntimeError):
         if "out of memory" not in str(error):
             raise error
         return "The device's memory is full; what is done so far is kept: give the same command with device=cpu."

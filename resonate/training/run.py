@@ -90,7 +90,7 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
 @rank_zero_only
 def _set_aside(checkpoints: Path) -> None:
     """Keep a former run's checkpoints where no later resume=auto takes them for this run's."""
-    if not checkpoints.is_dir():
+    if not any(checkpoints.glob("*.ckpt")):
         return
     aside = checkpoints.with_name("checkpoints-before")
     if aside.exists():
