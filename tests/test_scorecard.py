@@ -103,6 +103,19 @@ def test_a_recording_is_known_by_its_source_and_a_system_by_its_weights(tmp_path
     assert "tool" in systems.identity("command", theirs)
 
 
+def test_a_system_is_known_by_the_listener_and_by_the_files_of_a_command(tmp_path, monkeypatch):
+    tool = tmp_path / "tool.py"
+    tool.write_text("1")
+    theirs = systems.Settings(command=f"{sys.executable} {tool} {{input}} {{output}}")
+    ours, command = (systems.identity(name, theirs) for name in ("resonate extend", "command"))
+    tool.write_text("12")
+    assert systems.identity("command", theirs) != command and systems.identity("resonate extend", theirs) == ours
+    listener = tmp_path / "listener.safetensors"
+    listener.write_bytes(b"1")
+    monkeypatch.setattr(systems, "LISTENER", listener)
+    assert systems.identity("resonate extend", theirs) != ours
+
+
 def test_suites_that_judge_alike_share_what_they_have_scored(tmp_path):
     words = ("count=1", "seconds=2.5", "systems=gate", "pictures=0", f"store={tmp_path / 'scores'}")
     for suite, reused in (("captures", 0), ("stages", 2), ("clean", 0)):

@@ -15,6 +15,7 @@ each of its stages off.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def identity(name: str, settings: Settings) -> str:
     if name != settings.name:
         return ""
     # Of a program and the files that it is given, what they are now: their author goes on working on them.
-    files = [Path(shutil.which(word) or word) for word in command.split(settings.command)]
+    files = [Path(shutil.which(word) or word) for word in shlex.split(settings.command)]
     return f"{settings.command} {settings.timeout} {describe(file for file in files if file.is_file())}"
 
 

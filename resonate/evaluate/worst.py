@@ -89,7 +89,8 @@ def criteria(root: Path, result: Result) -> list[str]:
 def systems_table(
     result: Result, groups: Sequence[str], columns: Sequence[str], systems: Sequence[str], seconds: bool = False
 ) -> list[str]:
-    """Markdown: a line per group and system, with the core seconds per recording where asked for."""
+    """Markdown: a line per group and system, with the core seconds per recording where asked for. A system that was not
+    judged on all recordings says on how many: its means are not those of the lines beside it."""
     lines = ["| recordings | system | " + " | ".join(f"{c} {MEASURES[c].arrow}" for c in columns) + " | verdicts |"
              + " core s |" * seconds, "|---" * (len(columns) + 3 + seconds) + "|"]  # fmt: skip
     for group in groups:
@@ -98,7 +99,10 @@ def systems_table(
             if system in content["mean"]:
                 cells = [MEASURES[c].told(content["mean"][system].get(c)) for c in columns]
                 took = content["seconds"].get(system, 0.0) if seconds else 0.0
-                line = (f"{group} ({content['recordings']})", system, *cells, content["verdicts"].get(system, ""),
+                judged = {row["recording"] for row in result["rows"]
+                          if row["system"] == system and group in ("all", row["group"])}  # fmt: skip
+                of = f"{len(judged)} of " if len(judged) < content["recordings"] else ""
+                line = (f"{group} ({of}{content['recordings']})", system, *cells, content["verdicts"].get(system, ""),
                         *([f"{took:.1f}"] if seconds else []))  # fmt: skip
                 lines.append(f"| {' | '.join(line)} |")
     return lines
