@@ -80,7 +80,7 @@ MEASURES: dict[str, Measure] = {
         -1, "dB", "how much the noise twinkles, against the recording's",
         "spectral kurtosis in patches of a frame by 32 bins where no music is, output less recording",
         "kurtosis of the residual, Uemura et al. 2008", "-3..10; 0 unchanged", "level, EQ, gains over time",
-        "a gate, of which only the fades are left to judge; steady hiss lowers it",
+        "a full gate leaves nothing to judge; steady hiss lowers it",
     ),
     "bandwidth": Measure(
         +1, "octaves", "octaves in which the clean mix's long-term level is met",
