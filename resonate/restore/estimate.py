@@ -110,8 +110,9 @@ def check_disk(estimates: list[Estimate], output: Path, kept: list[Path]) -> Non
     need = sum(e.result for e in estimates) + max(e.scratch for e in estimates)
     free = shutil.disk_usage(output).free + sum(used(folder) for folder in kept)
     if need > free:
+        unit, name = (1e9, "GB") if need > 1e9 else (1e6, "MB")
         raise UserError(
-            f"The disk of {output} has {free / 1e9:.1f} GB free and about {need / 1e9:.1f} GB are needed: "
+            f"The disk of {output} has {free / unit:.1f} {name} free and about {need / unit:.1f} {name} are needed: "
             "free some, choose another output, or use ledger=false."
         )
 
