@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ class Excerpts:
         generator's state. UserError where all of them are silent."""
         weights = np.array([weight for _, weight in self.sets])
         songs = self.sets[rng.choice(len(self.sets), p=weights / weights.sum())][0]
-        loudest: tuple[float, Song, bool, bool, float, np.ndarray, float] | None = None
+        tries = []
         for _ in range(TRIES):
             song = _by_length(rng, songs)
             # Of a finished mix only stems that are silent in it can be changed: an instrumental gets vocals.
@@ -103,12 +104,10 @@ class Excerpts:
             remixed = mixable and rng.random() < self.remix.share
             speed = 1 + rng.uniform(-1, 1) * self.remix.speed if remixed else 1.0
             stems, start = self._stretch(rng, song, speed)
-            level = _level(stems.sum(0))
-            if loudest is None or level > loudest[0]:
-                loudest = level, song, mixable, remixed, speed, stems, start
-            if level > QUIET:
+            tries.append((_level(stems.sum(0)), song, mixable, remixed, speed, stems, start))
+            if tries[-1][0] > QUIET:
                 break
-        level, song, mixable, remixed, speed, stems, start = loudest
+        level, song, mixable, remixed, speed, stems, start = max(tries, key=itemgetter(0))
         if level < SILENT:
             raise UserError(f"{song.name} is silent nearly everywhere; take it out of the music folder.")
         used = [song.name]

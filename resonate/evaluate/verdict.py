@@ -43,8 +43,8 @@ class Score:
 
     in_music: f_sdr and lsd on the stretches with music. projection: on the reference and the noise, for
     `music_distortion`; crowd: on the captured music and the noise, for `noise_attenuation` (the same where the captured
-    music is not known). heard: there, (mid output, mid reference, mid noise or None). whole: the mid output with its
-    gaps, and where these are.
+    music is not known). heard: the mid output with its gaps, mid reference and mid noise (or None) without, and where
+    these are.
     """
 
     values: dict[str, float]
@@ -52,8 +52,9 @@ class Score:
     in_music: dict[str, float]
     projection: Projection | None
     crowd: Projection | None = None
-    heard: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = field(default=None, repr=False, compare=False)
-    whole: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False, compare=False)
+    heard: tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray] | None = field(
+        default=None, repr=False, compare=False
+    )
 
 
 def find_gaps(reference: np.ndarray, rate: int = RATE, below_db: float = 60.0, shortest: float = 0.5) -> np.ndarray:
@@ -113,7 +114,7 @@ def score(
     values |= measures.lsd_bands(y, c, rate=rate)
     values["gap_db"] = measures.gap_db(y, mask, rate)
     values["bandwidth"] = bandwidth(y, c, rate)
-    whole = y, mask
+    whole = y
     if mask.any():
         y, c, rest = (np.where(mask, 0.0, y), np.where(mask, 0.0, c), [np.where(mask, 0.0, x) for x in rest])
         in_music = {"f_sdr": measures.f_sdr(y, c), "lsd": measures.lsd(y, c, rate=rate)}
@@ -121,7 +122,7 @@ def score(
         in_music = {name: values[name] for name in ("f_sdr", "lsd")}
     projection = project(y, c, rest[0]) if rest else None
     crowd = projection if crowd is None else crowd
-    return Score(values, lag, in_music, projection, crowd, (y, c, rest[0] if rest else None), whole)
+    return Score(values, lag, in_music, projection, crowd, (whole, c, rest[0] if rest else None, mask))
 
 
 def _of_crowd(
@@ -187,13 +188,14 @@ def _gains(before: Score, after: Score) -> dict[str, float]:
 def _of_shadow(before: Score, after: Score) -> Score:
     """What the verdict compares, of the output's linear shadows; the better one of `lsd`."""
     assert before.heard is not None and after.heard is not None
-    assert before.whole is not None and after.whole is not None
-    source, (output, reference, noise) = before.heard[0], after.heard
+    source, *_, source_gaps = before.heard
+    output, reference, noise, gaps = after.heard
     n = min(len(source), len(output))
     # Each was cut by its own lag, so both are on the reference's clock.
-    y, c = shadow(output[:n], source[:n]), reference[:n]
+    source, source_gaps, output, gaps, c = (x[:n] for x in (source, source_gaps, output, gaps, reference))
+    y = shadow(np.where(gaps, 0.0, output), np.where(source_gaps, 0.0, source))
     # Filtered with the gaps in it: the edges of muted ones hold more treble than a dull recording does.
-    alike = np.where(after.whole[1][:n], 0.0, spectral_shadow(after.whole[0][:n], before.whole[0][:n]))
+    alike = np.where(gaps, 0.0, spectral_shadow(output, source))
     in_music = {"f_sdr": measures.f_sdr(y, c), "lsd": min(measures.lsd(y, c), measures.lsd(alike, c))}
     return Score({}, 0, in_music, project(y, c, noise[:n]) if noise is not None else None)
 

@@ -37,13 +37,12 @@ def output_rate(rate: int) -> int:
 
 def find_device(name: str) -> str:
     """`auto` becomes cuda, mps or cpu, the first that is there. UserError for one that is not."""
-    kind = name.split(":")[0]
+    kind, colon, number = name.partition(":")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
         return next(k for k, usable in there.items() if usable)
-    number = name.partition(":")[2]
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if not there[kind] or (":" in name and not (number.isdecimal() and int(number) < count)):
+    if not there[kind] or (colon and not (number.isdecimal() and int(number) < count)):
         raise UserError(f"device={name} is not on this machine: choose auto or cpu.")
     return name
 

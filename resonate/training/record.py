@@ -93,8 +93,6 @@ def check_same(record: dict[str, Any], output: Path) -> None:
     if stored.get("data_hash", record["data_hash"]) != record["data_hash"]:
         raise UserError(f"The files that the run in {output} was trained on have changed; choose another "
                         "output=FOLDER, or resume=never to start over.")
-
-
     changed = [f"{group}.{key} was {before[group][key]}, now {value}" for group in _TOLD
                for key, value in now.get(group, {}).items() if before.get(group, {}).get(key, value) != value]
     if changed:

@@ -70,7 +70,7 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     task = build_task(config, data, fresh=checkpoint is None)
     if accelerator == "mps":
         check_device(task.model, "mps")
-    if config.resume in ("never", ""):
+    if checkpoint is None:
         _set_aside(output / "checkpoints")
     write_record(record, output)
     trainer = build_trainer(config, output, without_paths(record))
