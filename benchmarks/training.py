@@ -27,6 +27,7 @@ from demucs.htdemucs import HTDemucs
 from demucs.states import save_with_checksum, serialize_model
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from resonate import RATE, STEMS
@@ -148,7 +149,7 @@ def compare(settings: dict[str, Any], given: argparse.Namespace) -> Table:
     """This repo's step beside that of demucs's solver, from the same weights on the same batch."""
     model = build_separator(**settings)
     stems = 0.1 * torch.randn(given.batch, len(STEMS), 2, int(given.seconds * RATE))
-    count, note = sum(p.numel() for p in model.parameters()), ""
+    count, notes = sum(p.numel() for p in model.parameters()), []
     table = Table(title=f"{count / 1e6:.1f} M weights, batch of {given.batch} x {given.seconds:g} s, "
                         f"{torch.get_num_threads()} threads", title_justify="left")
     for name in ("", "s per step", "CPU s per step", "s of audio per s", "per CPU s"):
@@ -163,14 +164,17 @@ def compare(settings: dict[str, Any], given: argparse.Namespace) -> Table:
         try:
             add("demucs's solver, fp32, L1", their_step(copy.deepcopy(model), stems, Path(folder)))
         except ImportError as error:
-            note = f"Demucs's solver is not installed ({error.name}): pip install 'demucs[train]'."
+            notes.append(f"Demucs's solver is not installed ({error.name}): pip install 'demucs[train]'.")
     add("train.py, fp32, L1 alone, before it keeps freed memory", our_step(copy.deepcopy(model), stems, False, 0.0))
     # It cannot be taken back, so what follows has it.
     keep_freed_memory()
     add("train.py, fp32, L1 alone", our_step(copy.deepcopy(model), stems, False, 0.0))
     add("train.py, fp32, L1 + STFT", our_step(copy.deepcopy(model), stems, False, 0.5))
-    add("train.py, bf16, L1 + STFT", our_step(copy.deepcopy(model), stems, True, 0.5))
-    table.caption = note
+    if pick_precision(TrainerConfig(accelerator="cpu"))[1] == "bf16-mixed":
+        add("train.py, bf16, L1 + STFT", our_step(copy.deepcopy(model), stems, True, 0.5))
+    else:
+        notes.append("No bf16: this CPU has no instructions for it, and emulating them takes minutes per step.")
+    table.caption = escape(" ".join(notes))
     return table
 
 
