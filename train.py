@@ -8,13 +8,16 @@ import os
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 import logging
+import re
 import sys
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from resonate.errors import UserError
+from resonate.errors import UserError, command
 from resonate.training.run import TrainConfig, train
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
@@ -23,10 +26,11 @@ log = logging.getLogger("resonate")
 
 @hydra.main(version_base=None, config_path="configs", config_name="train")
 def main(config: DictConfig) -> None:
-    """Run one training; a failure that the user can mend is one sentence and exit status 2."""
+    """Run one training."""
     try:
         figures, _ = train(OmegaConf.to_object(config))
     except UserError as error:
+        # Here, since Hydra would add a line of its own.
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     for name, value in sorted(figures.items()):
@@ -43,10 +47,23 @@ def literal(word: str) -> str:
     key, _, value = word.partition("=")
     if key not in NAMES or value[:1] in ("[", '"', "'") or value in ("", "null"):
         return word
-    escaped = value.replace('"', '\\"')
+    # Backslashes count before a quote alone, which the closing one is, too; "${" would be worked out.
+    escaped = re.sub(r'(\\*)(["]|$)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), value)
+    escaped = escaped.replace("${", "\\${")
     return f'{key}="{escaped}"'
+
+
+@command
+def run() -> None:
+    """`main`; a failure that the user can mend is one sentence and exit status 2, also where Hydra finds it."""
+    # Else Hydra, which makes the output folder, prints a traceback of what goes wrong there and ends the process.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError("\n".join(str(e) for e in (error, error.__cause__) if e)) from None
 
 
 if __name__ == "__main__":
     sys.argv[1:] = [literal(word) for word in sys.argv[1:]]
-    main()
+    sys.exit(run())

@@ -19,6 +19,7 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,flac,wav,w64,rf64,aac,amr,amrnb,amrwb,matroska,webm,caf,aiff,au,avi,mpegts,mpeg,"
     "ac3,eac3,asf,flv,wv,ape,tta,opus,loas,latm,mpc,mpc8,sox,bwf"
 )
+_OPTIONS = {"format_whitelist": FORMATS}
 
 #: Suffixes by which a folder's recordings are found.
 SUFFIXES = frozenset({
@@ -100,7 +101,8 @@ class Reader:
         self._file.seek(0)
         try:
             # The open file, not its name: FFmpeg reads names such as "a:b.m4a" as protocols.
-            self._container = av.open(self._file, options={"format_whitelist": FORMATS})
+            # A title that is not UTF-8, as old taggers wrote them, is no reason to refuse the sound.
+            self._container = av.open(self._file, options=_OPTIONS, metadata_errors="replace")
             streams = self._container.streams.audio
         except (av.FFmpegError, ValueError):
             if lacks_index(self._file):
@@ -124,7 +126,7 @@ class Reader:
             index = self._stream.index
             self._container.close()
             self._file.seek(0)
-            self._container = av.open(self._file, options={"format_whitelist": FORMATS})
+            self._container = av.open(self._file, options=_OPTIONS, metadata_errors="replace")
             self._stream = self._container.streams[index]
         self._expect()
 

@@ -28,6 +28,19 @@ def broadband(n: int = N, channels: int = 2) -> np.ndarray:
     return np.stack([np.convolve(row, np.ones(8) / 8, "same") for row in noise]).astype(np.float32)
 
 
+def test_a_title_that_is_not_utf8_is_no_reason_to_refuse_the_sound(tmp_path):
+    path = tmp_path / "x.wav"
+    audio.encode(path, broadband(), 44100, "pcm_s16le", 0)
+    title = b"INFOINAM\x06\0\0\0Caf\xe9\0\0"
+    with path.open("r+b") as file:
+        file.seek(0, 2)
+        file.write(b"LIST" + len(title).to_bytes(4, "little") + title)
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(size.to_bytes(4, "little"))
+    assert audio.read(path).samples.shape == (2, N)
+
+
 @pytest.mark.parametrize(
     ("suffix", "codec", "rate"),
     [

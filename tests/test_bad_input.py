@@ -159,7 +159,8 @@ def test_weights_that_cannot_be_used(tmp_path, capsys):
     ("word", "part"),
     [
         ("mode=invent", "extend, reveal"),
-        ("mod=reveal", "no such setting"),
+        ("mod=reveal", "did you mean mode?"),
+        ("abacus=1", "no such setting"),
         ("start=-1", "between 0"),
         ("start=soon", "a number"),
         ("duration=0.1", "0.5"),
@@ -169,7 +170,8 @@ def test_weights_that_cannot_be_used(tmp_path, capsys):
         ("strength=1", "strength.gain"),
         ("mode=[reveal", "cannot be read"),
         ("--faster", "no option"),
-        ("restore=none", "cannot be read"),
+        ("restore=none", "the presets are best, extend, fast, reveal"),
+        ("strength.gain=0,5", "a point, 0.5"),
     ],
 )
 def test_settings_that_make_no_sense(word, part, tmp_path, capsys, no_models):

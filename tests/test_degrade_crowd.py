@@ -260,3 +260,9 @@ def test_screams_gather_in_the_gaps():
     scenes = [crowd.sample(np.random.default_rng(s), 1.0, 20.0, None, 0.0, pause) for s in range(200)]
     times = [event.time_s for one in scenes for event in one.events]
     assert np.mean([1.4 < time < 4.9 for time in times]) > 0.35
+
+
+def test_a_sound_shorter_than_the_way_between_two_ears_is_still_panned():
+    """What the end of an excerpt leaves of a cheer may be a few samples: the farther side hears nothing of it."""
+    out = places.pan(np.ones(9, np.float32), 1.0)
+    assert out.shape == (2, 9) and not out[0].any() and (out[1] > 1).all()

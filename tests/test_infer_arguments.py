@@ -151,6 +151,8 @@ def test_what_may_be_replaced(tmp_path):
     assert not finished(tmp_path / "a", "2", overwrite=True)
     with pytest.raises(UserError, match="overwrite=true"):
         finished(tmp_path / "a", "2", overwrite=False)
+    with pytest.raises(UserError, match="whole restoration"):
+        finished(tmp_path / "a", "2", overwrite=True, part="0 5 preview")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear")
     with pytest.raises(UserError, match="not a result"):

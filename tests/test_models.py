@@ -207,7 +207,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, restorer):
     save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata=header)
     with pytest.raises(UserError, match="build no separator"):
         load_separator(tmp_path / "odd.safetensors")
-    absurd = {**restorer.config.to_dict(), "max_gain_db": 200.0}
-    wide = save_weights(restorer, tmp_path / "wide.safetensors", "restorer", absurd)
-    with pytest.raises(UserError, match="max_gain_db"):
-        load_restorer(wide)
+    for name, value in (("max_gain_db", 200.0), ("dilations", [0])):
+        absurd = {**restorer.config.to_dict(), name: value}
+        wide = save_weights(restorer, tmp_path / "wide.safetensors", "restorer", absurd)
+        with pytest.raises(UserError, match=name):
+            load_restorer(wide)

@@ -131,6 +131,10 @@ def test_sums_of_two_stretches_are_those_of_both():
     assert np.abs(both.ltas_db - whole.ltas_db).max() < 1.0 and np.abs(both.floor_db - whole.floor_db).max() <= 2.0
     assert (both.low_hz, both.high_hz) == (whole.low_hz, whole.high_hz)
     assert both.rms_db == pytest.approx(whole.rms_db, abs=1e-6)
+    short = StatsAccumulator()
+    short.update(x[:, : 4 * HOP])
+    with pytest.raises(ValueError, match="no levels"):
+        StatsAccumulator().merge(short)
 
 
 def test_each_part_is_restored_with_its_own_band(tmp_path, monkeypatch):

@@ -100,6 +100,7 @@ def test_what_is_not_measured_is_said_to_be_typical():
     assert set(room["rt60_s"].values()) == {None}
     words = " ".join(sentences(rest | {"room": room}))
     assert "not measured (1.3 s would be typical)" in words and "C80" not in words
+    assert "3 dB over the crowd (3 at the worst), so the crowd is nearly as loud: expect quiet pauses" in words
     told = estimate_room(levels, replace(heard, c80_told=True, rt60_told=True)).to_dict()
     words = " ".join(sentences(rest | {"room": json.loads(json.dumps(told))}))
     assert "rings for 1.3 s" in words and "C80 is 6 dB" in words

@@ -240,8 +240,8 @@ def test_streams_run_no_commands_and_name_what_is_missing(pattern, tmp_path, mon
     assert expand("https://example.org/train-{0..1}.tar")[1].endswith("train-1.tar")
 
 
-def test_a_pattern_passes_the_command_line_unchanged():
-    pattern = "a b/train-{000000..000003}.tar"
+@pytest.mark.parametrize("pattern", ["a b/train-{000000..000003}.tar", "a\\", 'a\\"b"', "${a}", "a]='b', c"])
+def test_a_name_passes_the_command_line_unchanged(pattern):
     with initialize_config_dir(str(ROOT / "configs"), version_base=None):
         config = compose("train", ["data=shards", train.literal(f"data.shards={pattern}")])
     assert config.data.shards == pattern and config.data.workers == 2

@@ -131,3 +131,14 @@ def test_the_released_size_comes_back_from_an_export_and_its_cost_is_printed():
     assert done.returncode == 0, done.stderr[-3000:]
     assert "41.5 M" in done.stdout and "equal outputs" in done.stdout and "DIFFERENT" not in done.stdout
     assert float(re.search(r"peak memory\W+([\d.]+) GB", done.stdout)[1]) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("word", "reason"), [
+    ("output={tmp}/file/run", "Not a directory"), ("experiment=none", "none"), ("data.sconds=3", "sconds"),
+    ("data.music={tmp}/nowhere", "does not exist")])  # fmt: skip
+def test_what_cannot_be_trained_is_told_without_a_traceback(word, reason, tmp_path):
+    (tmp_path / "file").write_text("text")
+    command = [sys.executable, "train.py", f"output={tmp_path}/run", word.format(tmp=tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr

@@ -73,15 +73,21 @@ class Excerpts:
                  remix: Remix | None = None, licence: str = "any") -> None:
         self.seconds, self.remix = seconds, remix
         self.length = round(seconds * RATE)
+        names = ", ".join(str(folder) for folder, _ in folders)
         sets = [([s for s in scan_music(folder) if split in ("all", s.split)], weight) for folder, weight in folders]
+        if not any(songs for songs, _ in sets):
+            raise UserError(f"{names}: no song is of the {split} split; say which are, by a folder {split}/ that holds "
+                            "them or in the column split of songs.tsv (docs/data.md).")  # fmt: skip
         if wanted := allowed(licence):
             sets = [([s for s in songs if wanted(s.licence)], weight) for songs, weight in sets]
+            if not any(songs for songs, _ in sets):
+                raise UserError(f"{names}: no song of the {split} split is under a free licence; name the licences in "
+                                "the column licence of songs.tsv, or leave licence= out.")  # fmt: skip
         sets = [([s for s in songs if s.duration >= seconds], weight) for songs, weight in sets if songs]
         self.sets = [(songs, weight) for songs, weight in sets if songs and weight > 0]
         if not self.sets:
-            names = ", ".join(str(folder) for folder, _ in folders)
-            raise UserError(f"{names}: no song of the {split} split is {seconds:g} s long"
-                            f"{' and under a free licence' if wanted else ''}; add songs or take shorter excerpts.")
+            raise UserError(f"{names}: no song of the {split} split is {seconds:g} s long; add songs or take shorter "
+                            "excerpts.")  # fmt: skip
         for warning in check(self.songs):
             log.warning(warning)
         self.donors = {stem: [s for s in self.songs if stem in s.stems] for stem in ("drums", "bass", "vocals")}

@@ -71,11 +71,12 @@ class DataConfig:
 
 def folders(value: Any) -> list[Path]:
     """One folder, a list of folders or None as a list of paths; raises UserError for one that does not exist."""
-    paths = [] if value is None else list(value) if isinstance(value, list | tuple) else [str(value)]
+    words = [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+    paths = [Path(word).expanduser() for word in words]
     for path in paths:
-        if not Path(path).is_dir():
+        if not path.is_dir():
             raise UserError(f"The folder {path} does not exist; name an existing one.")
-    return [Path(path) for path in paths]
+    return paths
 
 
 #: Share of the training examples with ``separated`` in which it says nothing.

@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 def pan(sound: np.ndarray, position: float) -> np.ndarray:
     """Mono (n,) from a direction: up to 0.4 ms and 3 dB between two capsules 14 cm apart -> (2, n)."""
-    delay = round(abs(position) * 0.0004 * RATE)
+    delay = min(round(abs(position) * 0.0004 * RATE), len(sound))
     near, far = np.float32(10 ** (abs(position) * 1.5 / 20)), np.float32(10 ** (-abs(position) * 1.5 / 20))
     out = np.empty((2, len(sound)), np.float32)
     first, second = (1, 0) if position > 0 else (0, 1)

@@ -11,7 +11,7 @@ from rich.console import Console
 from resonate import __version__
 from resonate.errors import UserError, command
 from resonate.evaluate import cases, table
-from resonate.evaluate.verdict import Score, score
+from resonate.evaluate.verdict import Score, joint_verdict, score
 
 COLUMNS = ("f_sdr", "lsd", "lsd_low", "lsd_high", "gap_db")
 #: Row name -> file below the result folder. Only the master must be there; the others need the ledger.
@@ -53,9 +53,12 @@ def main(arguments: list[str] | None = None, console: Console | None = None) -> 
     table.write_json(result / "scores.json", {"resonate": __version__, "recording": "demo", "scores": values})
     caption = (
         "dB against the clean mix of the same 1 song (a simulated capture); in brackets the change.\n"
-        "f_sdr: likeness. lsd: distance of the spectra, all / bass / treble. gap_db: noise where there is no music."
+        "f_sdr: likeness. lsd: distance of the spectra, all / bass / treble. gap_db: noise where there is no music.\n"
+        "verdict: better only where none of likeness, spectrum and music left as it was gets worse (docs/measures.md)."
     )
-    console.print(table.build(values, COLUMNS, title="Bundled recording, before and after", caption=caption))
+    verdicts = {name: joint_verdict(scores["input"], s) for name, s in scores.items() if name != "input"}
+    console.print(table.build(values, COLUMNS, title="Bundled recording, before and after", verdicts=verdicts,
+                              caption=caption))  # fmt: skip
     places = {
         "restored track": result / "master.wav",
         "stems": result / "stems",

@@ -151,4 +151,5 @@ def _check_name(path: Path) -> None:
     """Demucs writes the first eight digits of the SHA-256 into the name, as in 955717e8-8726e21a.th."""
     match = re.fullmatch(r".+-([0-9a-f]{8})", path.stem)
     if match and match[1] != sha256(path)[:8]:
-        raise UserError(f"{path} is not the file its name says (its checksum differs); copy or download it again.")
+        raise UserError(f"{path} is not the file its name says: it ends in {match[1]}, as a checksum does, and its own "
+                        "differs; copy or download it again, or rename it where that is no checksum.")  # fmt: skip

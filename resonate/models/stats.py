@@ -190,7 +190,10 @@ class StatsAccumulator:
         return _LEVELS[(cumulative >= q / 100 * cumulative[:, -1:]).argmax(1)].astype(np.float64)
 
     def merge(self, other: StatsAccumulator) -> None:
-        """Add all that `other` has counted. What either still waits for (under 0.2 s) is left out."""
+        """Add all that `other` has counted. What either still waits for (under 0.2 s) is left out, so `other` must have
+        counted something."""
+        if not other._counted:
+            raise ValueError("A piece this short has no levels to add.")
         self._energy += other._energy
         self._samples += other._samples
         self._power += other._power

@@ -96,7 +96,7 @@ def read_header(path: str | Path, kind: str) -> dict[str, Any]:
 #: program allocate without end, nor widen the bounds that mode=reveal promises.
 _RANGES: dict[str, tuple[float, float]] = {
     "width": (1, 2048), "min_gain_db": (-120, -1), "max_gain_db": (1, 24), "eq_range_db": (0, 40),
-    "faithful_share": (0, 1), "context": (0, 2048), "correction": (0, 1),
+    "faithful_share": (0, 1), "context": (0, 2048), "dilations": (1, 256), "correction": (0, 1),
     "segment": (0.5, 60), "channels": (1, 512), "channels_time": (1, 512), "depth": (1, 8), "nfft": (256, 16384),
     "growth": (1, 4), "t_layers": (0, 32), "bottom_channels": (0, 4096), "t_heads": (1, 64),
     "t_hidden_scale": (0.5, 16), "dconv_depth": (1, 8), "dconv_comp": (0.5, 64), "kernel_size": (1, 64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import itertools
 import logging
@@ -45,6 +46,8 @@ USAGE = """Restore recordings made in the crowd: stems, a master and a report pe
   reference=FILE         a clean recording of the same performance: adds reference.json with measures against it
   tonal_reference=FILE   a finished track whose long-term spectrum the master is brought towards (EQ alone)
   separator=, restorer=  weights (default: those of the repo); separator=htdemucs fetches the released ones once
+  restore=PRESET         reveal: bounded gains and linear filters alone; extend: the default; fast: fewer blocks and no
+                         ledger; best: four passes of the separator
   --                     what follows is names
 
 Settings, as name=value; configs/restore/ explains each:
@@ -58,12 +61,21 @@ def read_config(arguments: Arguments) -> tuple[RestoreConfig, str]:
             _check_keys(arguments.overrides, _known())
             values = OmegaConf.to_container(compose("infer", overrides=arguments.overrides), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"The settings {' '.join(arguments.overrides)} cannot be read: {first}") from None
+        words = " ".join(arguments.overrides)
+        raise UserError(f"The settings {words} cannot be read: {_hydra_reason(error)}") from None
     values |= {name: getattr(arguments, name) for name in ("separator", "restorer", "tonal_reference")}
     config = from_dict(values)
     chain(config)
     return config, OmegaConf.to_yaml(OmegaConf.create(values))
+
+
+def _hydra_reason(error: Exception) -> str:
+    """What Hydra says in its first line, with the presets that there are or a word on decimal commas."""
+    first = str(error).strip().splitlines()[0]
+    if "Could not find 'restore/" in first:
+        presets = sorted(path.stem for path in (CONFIGS / "restore").glob("*.yaml") if path.stem != "default")
+        return f"{first}; the presets are {', '.join(presets)}."
+    return f"{first} (numbers take a point, 0.5)" if first.startswith("Ambiguous value") else first
 
 
 @cache
@@ -76,10 +88,10 @@ def _known() -> tuple[str, ...]:
 
 def _check_keys(overrides: list[str], known: Sequence[str]) -> None:
     for word in overrides:
-        if word.split("=", 1)[0] not in known:
-            raise UserError(
-                f"{word}: there is no such setting and no file of that name; the settings are {', '.join(known)}."
-            )
+        if (name := word.split("=", 1)[0]) not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            told = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
+            raise UserError(f"{word}: there is no such setting and no file of that name; {told}")
 
 
 def main(argv: list[str]) -> int:
@@ -191,7 +203,7 @@ def _reason(error: Exception, output: Path) -> str:
     if isinstance(error, RuntimeError):
         if "out of memory" not in str(error):
             raise error
-        return "The device's memory is full; what is done so far is kept: give the same command with device=cpu."
+        return "The device's memory is full; give the same command again with device=cpu, which takes longer."
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return (

@@ -89,7 +89,7 @@ def restore(
         OSError: the disk is full, or fails; what is done so far is kept.
     """
     stages, made = chain(config), _identity(path, config, models)
-    if results.finished(folder, made.key, config.overwrite):
+    if results.finished(folder, made.key, config.overwrite, config.part):
         if not config.keep:
             clear(folder, config.part)
         return Outcome(folder, results.read_report(folder) or {}, already=True)

@@ -75,11 +75,12 @@ def check_output(output: Path) -> None:
         ) from None
 
 
-def finished(folder: Path, key: str, overwrite: bool) -> bool:
-    """Whether `folder` already holds exactly this result.
+def finished(folder: Path, key: str, overwrite: bool, part: str = "") -> bool:
+    """Whether `folder` already holds exactly this result, which is whole or a `part` (a preview, a diagnosis).
 
     Raises:
-        UserError: it holds another result and `overwrite` is off, or something that is no result at all.
+        UserError: it holds another result and `overwrite` is off, a whole one that only a part would replace, or
+            something that is no result at all.
     """
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return False
@@ -88,7 +89,13 @@ def finished(folder: Path, key: str, overwrite: bool) -> bool:
         raise UserError(f"{folder} exists and is not a result of Resonate; it is left alone: choose another output.")
     if report["settings_key"] == key:
         return not overwrite
-    if not overwrite and not report.get("settings", {}).get("diagnose_only"):
+    settings = report.get("settings", {})
+    if part and not (settings.get("diagnose_only") or settings.get("start") or settings.get("duration") is not None):
+        raise UserError(
+            f"{folder} holds a whole restoration, which a preview or a diagnosis does not replace; choose another "
+            "output for it."
+        )
+    if not overwrite and not settings.get("diagnose_only"):
         raise UserError(
             f"{folder} holds a result made with other settings or weights, or from another state of the "
             "recording; add overwrite=true to replace it, or choose another output."

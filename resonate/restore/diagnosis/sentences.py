@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: (least music over crowd in dB, what recordings like it become)
+#: (least music over crowd in dB, what becomes of recordings like it)
 _EXPECT = (
-    (14.0, "If so, there is little crowd: expect a result close to a board recording, as far as its band reaches."),
-    (7.0, "If so, there is some crowd: expect clear music with traces of the crowd in quiet moments."),
-    (1.0, "If so, the crowd is nearly as loud as the music: expect a clearly better recording, not a studio one."),
-    (-99.0, "If so, the crowd is as loud as the music or louder: expect a modest result."),
+    (14.0, "so there is little crowd to take away; what changes most is its tone and its band."),
+    (7.0, "so expect the crowd to sink, most of all in the pauses, with traces of it under the music."),
+    (1.0, "so the crowd is nearly as loud: expect quiet pauses, and some music to go with the crowd."),
+    (-99.0, "so the crowd is as loud or louder: expect little, and much of the music to go with the crowd."),
 )
 
 #: Differences between octaves below this say more about the song than about the way to the phone.
@@ -35,8 +35,6 @@ def sentences(d: Mapping[str, Any]) -> list[str]:
         out.append(
             "It sounds like a finished mix of a narrow band; unless clean.bypass=false what it holds stays as it is."
         )
-    elif d["music_to_crowd_db"] is not None:
-        out.append(next(words for least, words in _EXPECT if d["music_to_crowd_db"] >= least))
     if d["range_over_floor_db"] is not None and d["range_over_floor_db"] < 10 and not d["finished"]:
         out.append("Crowd, room or noise never fall far below the music.")
     return out
@@ -58,7 +56,8 @@ def _crowd(d: Mapping[str, Any]) -> list[str]:
     if d["music_to_crowd_db"] is not None and not d["finished"]:
         worst = min(d["music_to_crowd_over_time_db"])
         usual = d["music_to_crowd_db"]
-        out.append(f"A rough guess: the music is {usual:.0f} dB over the crowd ({worst:.0f} at the worst).")
+        expect = next(words for least, words in _EXPECT if usual >= least)
+        out.append(f"A rough guess: the music is {usual:.0f} dB over the crowd ({worst:.0f} at the worst), {expect}")
     room = d["room"]
     if not d["finished"]:
         out += _room(room)
