@@ -10,11 +10,11 @@ help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Resonate needs Python 3.11 or newer; set PYTHON=python3.11 (or newer) after make." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Resonate needs Python 3.11, 3.12 or 3.13; set PYTHON=python3.11 (or so) after make." >&2; exit 2; }
 	@echo "Setting up $(VENV): downloads PyTorch and its companions, about 0.5 GB on macOS and 3 GB on Linux"
 	@echo "(5 GB on disk there: the Linux builds carry CUDA). Nothing else is fetched."
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@touch $@
 

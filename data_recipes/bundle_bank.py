@@ -9,7 +9,7 @@ import numpy as np
 
 from data_recipes import bank_names, deb
 from data_recipes.cheers import cheers
-from data_recipes.common import BANK_COLUMNS, read_at_rate, safe_name, shippable, write_table
+from data_recipes.common import BANK_COLUMNS, read_at_rate, safe_name, shippable, whole_folder, write_table
 from data_recipes.fetch import Fetcher, table
 from resonate import RATE, audio
 from resonate.audio import sha256
@@ -47,18 +47,15 @@ CREDITS = {
 def build(fetcher: Fetcher, debs: Path | None, cache: Path, out: Path) -> list[dict[str, object]]:
     """Build the bank into `out` (replaced as a whole); returns the rows of bank.tsv.
 
-    Raises UserError when a source is missing or the bank would exceed 40 MB.
+    Raises UserError when a source is missing, the bank would exceed 40 MB, or `out` holds something else.
     """
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    rows = [*_from_table(fetcher, part), *_from_packages(debs, cache, part), *_synthesised(fetcher, part)]
-    size = sum(p.stat().st_size for p in part.rglob("*") if p.is_file())
-    if size > LIMIT_BYTES:
-        raise UserError(f"The bank would take {size / 1e6:.0f} MB, more than 40; leave material out.")
-    write_table(part / "bank.tsv", BANK_COLUMNS, rows)
-    (part / "LICENSES.md").write_text(licences(rows), encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    with whole_folder(out, "bundle bank", [path for path in (fetcher.mirror, debs, cache) if path]) as part:
+        rows = [*_from_table(fetcher, part), *_from_packages(debs, cache, part), *_synthesised(fetcher, part)]
+        size = sum(p.stat().st_size for p in part.rglob("*") if p.is_file())
+        if size > LIMIT_BYTES:
+            raise UserError(f"The bank would take {size / 1e6:.0f} MB, more than 40; leave material out.")
+        write_table(part / "bank.tsv", BANK_COLUMNS, rows)
+        (part / "LICENSES.md").write_text(licences(rows), encoding="utf-8")
     log.info("%d files, %.1f MB in %s", len(rows), size / 1e6, out)
     return rows
 

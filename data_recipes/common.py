@@ -17,12 +17,14 @@ from resonate import audio
 from resonate.data.licences import shippable
 from resonate.errors import UserError, command
 
-__all__ = ["BANK_COLUMNS", "SONG_COLUMNS", "parser", "read_at_rate", "read_table", "run", "safe_name", "shippable",
-           "whole_folder", "whole_song", "write_table"]
+__all__ = ["BANK_COLUMNS", "MARK", "SONG_COLUMNS", "earlier_songs", "parser", "read_at_rate", "read_table", "run",
+           "safe_name", "shippable", "whole_folder", "whole_song", "write_table"]
 
 SONG_COLUMNS = ("song", "artist", "licence", "shippable", "split", "seconds", "source", "file", "sha256", "note",
                 "silent")
 BANK_COLUMNS = ("file", "kind", "split", "group", "licence", "source", "origin", "sha256", "note")
+#: File in a folder made as a whole; it holds the name of the recipe that may replace the folder.
+MARK = ".made-by"
 
 
 def run(main: Callable[[list[str] | None], None]) -> None:
@@ -50,22 +52,36 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, 
 
 
 @contextmanager
-def whole_folder(out: Path, table: str) -> Iterator[Path]:
-    """A folder to build `out` in, which takes the place of what an earlier run made when the block ends; nothing is
-    left behind where it fails.
+def whole_folder(out: Path, recipe: str, sources: Iterable[Path]) -> Iterator[Path]:
+    """A folder to build `out` in, which takes the place of what an earlier run of `recipe` made when the block ends;
+    nothing is left behind where it fails.
 
-    Raises UserError where `out` is something else: a file, or a folder that is not empty and has no `table`.
+    Raises UserError where `out` is something else (a file, or a folder that is not empty and lacks the recipe's mark),
+    and where one of the `sources` lies in it or it lies in one of them.
     """
-    if out.exists() and not (out.is_dir() and ((out / table).is_file() or not any(out.iterdir()))):
-        raise UserError(f"{out} holds something else; choose another --out.")
-    part = out.with_name(f".{out.name}.part")
+    out = out.resolve()  # of a link, the folder is replaced that it leads to, maybe on another disk
+    mark = out / MARK
+    mine = mark.is_file() and mark.read_bytes().strip() == recipe.encode()
+    if out.exists() and not (mine or (out.is_dir() and not any(out.iterdir()))):
+        raise UserError(f"{out} holds something else than what this recipe made; choose another --out or remove it.")
+    for source in (path.resolve() for path in sources):
+        if out == source or out in source.parents or source in out.parents:
+            raise UserError(f"{source} is read, so it cannot lie in --out {out} or around it; choose another --out.")
+    part, old = (out.with_name(f".{out.name}.{word}") for word in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(out, ignore_errors=True)
+        (part / MARK).write_text(f"{recipe}\n", encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(out, old)
         os.replace(part, out)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not out.exists():
+            os.replace(old, out)
+        for folder in (part, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -89,6 +105,19 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def earlier_songs(out: Path) -> list[dict[str, object]]:
+    """The rows of out/songs.tsv whose files are there. Raises UserError for a table that no recipe wrote: it would be
+    overwritten."""
+    path = out / "songs.tsv"
+    try:
+        rows = read_table(path)
+    except (UnicodeDecodeError, csv.Error):
+        rows = [{}]
+    if rows and not rows[0].keys() >= set(SONG_COLUMNS) - {"silent"}:
+        raise UserError(f"{path} was not written by a recipe, which would overwrite it; choose another --out.")
+    return [dict(row) for row in rows if row["file"] and (out / row["file"]).is_file()]
 
 
 def read_at_rate(path: Path, rate: int) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Debian packages without a Debian: fetch, unpack, and read which licence each file has."""
 
 import fnmatch
+import gzip
 import io
 import lzma
 import re
 import shutil
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,14 +62,16 @@ def unpack(path: Path, folder: Path) -> None:
 def seek_data(path: Path, handle: BinaryIO) -> tuple[str, int]:
     """Bring the open .deb, which is an ar archive, to its data.tar.*; returns the name and size of that.
 
-    Raises UserError for what is no package or holds no such member.
+    Raises UserError for what is no package, is cut short or holds no such member.
     """
     if handle.read(8) != b"!<arch>\n":
         raise UserError(f"{path} is not a Debian package; download it again.")
     while header := handle.read(60):
-        if len(header) < 60 or header[58:60] != b"`\n":
+        if len(header) < 60 or header[58:60] != b"`\n" or not header[48:58].strip().isdigit():
             raise UserError(f"{path} is cut short; download it again.")
-        name, size = header[:16].decode().rstrip(" /"), int(header[48:58])
+        name, size = header[:16].decode(errors="replace").rstrip(" /"), int(header[48:58])
+        if handle.tell() + size > path.stat().st_size:
+            raise UserError(f"{path} is cut short; download it again.")
         if name.startswith("data.tar"):
             return name, size
         handle.seek(size + size % 2, 1)
@@ -84,7 +88,7 @@ def unpack_with_python(path: Path, folder: Path) -> None:
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:*") as tar:
             tar.extractall(folder, filter="data")
-    except (tarfile.TarError, lzma.LZMAError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}); download it again.") from error
 
 

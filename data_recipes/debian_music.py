@@ -16,6 +16,8 @@ import os
 import re
 import shutil
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from data_recipes import archives, deb
 from data_recipes.common import (
     SONG_COLUMNS,
+    earlier_songs,
     parser,
     read_at_rate,
     read_table,
@@ -45,13 +48,15 @@ MIN_SECONDS = 30.0
 MIN_RMS = 1e-3
 #: How left_out.tsv begins a reason that is a licence.
 _LICENCE = "licence "
+#: The two files of a Frets on Fire song.
+_HALVES = ("guitar.ogg", "song.ogg")
 
 
 def build(packages: list[str], out: Path, debs: Path | None, cache: Path,
           allow_gpl: bool = False) -> list[dict[str, object]]:
     """Build the dataset; returns the rows of songs.tsv. Packages that are already in it are kept as they are, unless
     GPL music of theirs was left out that is allowed now."""
-    songs: list[dict[str, object]] = [dict(r) for r in read_table(out / "songs.tsv") if (out / r["file"]).is_file()]
+    songs = earlier_songs(out)
     for row in songs:  # what is known of a song may have been added since it was built
         package, _, title = str(row["song"]).partition("__")
         row["silent"] = PACKAGES[package].silent(title) if package in PACKAGES else row.get("silent", "")
@@ -102,11 +107,13 @@ def _build_package(package: str, folder: Path, out: Path, seen: set[str],
     place = PACKAGES[package]
     copyright_file = deb.rights_of(folder, package)
     songs, left = [], []
-    for title, files in sorted(_titles(folder / place.prefix, place.tops).items()):
-        tail = place.source_prefix + files[0].relative_to(folder / place.prefix).as_posix()
-        licence, holder = copyright_file.of(tail)
+    root = folder / place.prefix
+    for title, files in sorted(_titles(root, place.tops).items()):
+        tails = [place.source_prefix + path.relative_to(root).as_posix() for path in files]
+        licences, holders = (dict.fromkeys(words) for words in zip(*map(copyright_file.of, tails), strict=True))
+        licence, holder, tail = " and ".join(licences), ", ".join(filter(None, holders)), tails[0]
         try:
-            reason = _reject(files, licence, allow_gpl)
+            reason = _reject(files, licences, allow_gpl)
             x = None if reason else _mix(files)
         except UserError:
             reason, x = "cannot be decoded", None
@@ -122,19 +129,23 @@ def _build_package(package: str, folder: Path, out: Path, seen: set[str],
 
 
 def _titles(root: Path, tops: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Title -> files; guitar.ogg and song.ogg of a Frets on Fire song are its two halves and belong together."""
-    titles: dict[str, list[Path]] = {}
+    """Title -> its file; guitar.ogg and song.ogg of a Frets on Fire song are its two halves and belong together, under
+    the name of their folder. Where a name occurs twice, the path below `root` is added to it."""
+    found: dict[tuple[Path, str], list[Path]] = {}
     for top in tops:
         for path in sorted((root / top).rglob("*")):
             if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and not path.is_symlink():
-                two_part = (path.parent / "guitar.ogg").is_file() and (path.parent / "song.ogg").is_file()
-                titles.setdefault(path.parent.name if two_part else path.stem, []).append(path)
-    return titles
+                half = path.name in _HALVES and all((path.parent / name).is_file() for name in _HALVES)
+                found.setdefault((path.parent, path.parent.name) if half else (path, path.stem), []).append(path)
+    counts = Counter(safe_name(name) for _, name in found)
+    return {name if counts[safe_name(name)] == 1 else f"{name} ({'+'.join(place.relative_to(root).parts)})": files
+            for (place, name), files in found.items()}
 
 
-def _reject(files: list[Path], licence: str, allow_gpl: bool) -> str:
-    if not shippable(licence) and not (allow_gpl and _copyleft(licence)):
-        return f"{_LICENCE}{licence or 'not stated'}"
+def _reject(files: list[Path], licences: Iterable[str], allow_gpl: bool) -> str:
+    for licence in licences:
+        if not shippable(licence) and not (allow_gpl and _copyleft(licence)):
+            return f"{_LICENCE}{licence or 'not stated'}"
     for path in files:
         if duration_of(path) < MIN_SECONDS:
             return f"shorter than {MIN_SECONDS:.0f} s"

@@ -34,10 +34,11 @@ def command(argv: list[str] | None, description: str, source_help: str, songs: C
     args.add_argument("--out", type=Path, required=True, help="folder to write the links and songs.tsv to")
     args.add_argument("--headers-only", action="store_true", help="do not decode every file to check it")
     opts = args.parse_args(argv)
-    build(songs(opts.source), origin, opts.out, not opts.headers_only)
+    build(songs(opts.source), origin, opts.source, opts.out, not opts.headers_only)
 
 
-def build(songs: Sequence[Song], origin: Origin, out: Path, decode: bool = True) -> list[dict[str, object]]:
+def build(songs: Sequence[Song], origin: Origin, source: Path, out: Path,
+          decode: bool = True) -> list[dict[str, object]]:
     """Check songs and link their files as out/<song>/<stem>[__n].wav, beside a songs.tsv; returns its rows.
 
     Nothing is copied: the dataset has to stay where it is. A folder that an earlier run made is replaced as a whole.
@@ -45,6 +46,7 @@ def build(songs: Sequence[Song], origin: Origin, out: Path, decode: bool = True)
     Args:
         songs: with stems, names that differ, and a split each.
         origin: licence and source, written beside every song.
+        source: the folder of the dataset; neither it nor `out` may lie in the other.
         out: the folder to make.
         decode: decode every file: finds damaged and silent ones, and mixtures that are not the sum of their stems.
             Otherwise only headers are read.
@@ -53,7 +55,7 @@ def build(songs: Sequence[Song], origin: Origin, out: Path, decode: bool = True)
         UserError: two songs have one name, no song is left, or `out` holds something else. A song with a damaged file,
             or whose stems differ in length by more than 1 s, is left out: left_out.tsv names the file.
     """
-    with whole_folder(out, "songs.tsv") as part:
+    with whole_folder(out, origin.name, [source]) as part:
         songs = [replace(song, name=safe_name(song.name)) for song in songs if not splits.is_reserved(song.name)]
         if twice := sorted(name for name, count in Counter(song.name for song in songs).items() if count > 1):
             raise UserError(f"Two songs are called {twice[0]}; rename one of their folders.")

@@ -13,8 +13,9 @@ GROUPS = ("drums", "bass", "other")
 DRUM_CHANNEL = 9  # channel 10, counted from 0
 BASSES = range(32, 40)  # programs 33 to 40, counted from 0
 DRUM_PROGRAMS = range(116, 119)  # taiko, melodic tom, synth drum
-CHOIRS = range(52, 55)  # choir aahs, voice oohs, synth voice
+CHOIRS = (52, 53, 54, 85, 91)  # choir aahs, voice oohs, synth voice, lead 6 (voice), pad 4 (choir)
 _MAX_SECONDS = 1800.0
+_SLOWEST = 0xFFFFFF  # microseconds per beat that a MIDI file can state
 
 
 @dataclass
@@ -36,7 +37,7 @@ def read(data: bytes, name: str) -> mido.MidiFile:
     """A MIDI file from its bytes. Raises UserError, with `name` in it, for what is none or cannot be played."""
     try:
         midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    except (EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except (EOFError, OSError, ValueError, KeyError, IndexError, mido.KeySignatureError) as error:
         raise UserError(f"{name} is not a readable MIDI file; replace it or take it out.") from error
     if midi.type not in (0, 1) or midi.ticks_per_beat <= 0:
         raise UserError(f"{name} is a MIDI file of a kind that has no beats or several songs; save it as type 0 or 1.")
@@ -97,13 +98,13 @@ def take_apart(midi: mido.MidiFile, transpose: int = 0, tempo: float = 1.0, kit:
                 put(group, message.copy(note=moved))
         elif message.type == "set_tempo":
             for group in GROUPS:
-                put(group, message.copy(tempo=max(1, round(message.tempo / tempo))))
+                put(group, message.copy(tempo=min(max(1, round(message.tempo / tempo)), _SLOWEST)))
         elif message.type == "program_change":
             programs[message.channel] = message.program
             if kit is None or message.channel != DRUM_CHANNEL:
                 for group in GROUPS:
                     put(group, message)
-        elif not message.is_meta:
+        elif not (message.is_meta or message.is_realtime):  # what has no place in a file cannot be written to one
             for group in GROUPS:
                 put(group, message)
     for group in GROUPS:

@@ -20,7 +20,16 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data_recipes import deb, synth, wad
-from data_recipes.common import SONG_COLUMNS, parser, read_table, run, safe_name, shippable, whole_song, write_table
+from data_recipes.common import (
+    SONG_COLUMNS,
+    earlier_songs,
+    parser,
+    run,
+    safe_name,
+    shippable,
+    whole_song,
+    write_table,
+)
 from resonate import RATE, audio
 from resonate.audio import sha256
 from resonate.data import splits
@@ -191,7 +200,7 @@ def write_song(source: Source, number: int, fonts: list[synth.Soundfont], out: P
 def build(sources: Iterable[Source], out: Path, fonts: list[synth.Soundfont], renditions: int = 2,
           workers: int = 1) -> list[dict[str, object]]:
     """Render all songs that are not there yet; returns the rows of songs.tsv. What was left out is in left_out.tsv."""
-    rows = [dict(r) for r in read_table(out / "songs.tsv") if (out / r["file"]).is_file()]
+    rows = earlier_songs(out)
     done = {str(row["song"]) for row in rows}
     left: dict[str, str] = {}
     unique: dict[str, Source] = {}

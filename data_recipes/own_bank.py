@@ -33,10 +33,10 @@ def build(folders: dict[str, Path], licence: str, out: Path) -> list[dict[str, o
     """Make the bank `out` from one folder per kind; returns the rows of bank.tsv.
 
     Raises UserError, with the file's name, for a recording that is damaged, silent, too short or long for its kind, or
-    below 16 kHz; for a folder without recordings; and where `out` holds something else than a bank. Nothing is left
-    behind then.
+    below 16 kHz; for a folder without recordings; and where `out` holds something else than a bank of this
+    recipe. Nothing is left behind then.
     """
-    with whole_folder(out, "bank.tsv") as part:
+    with whole_folder(out, "own_bank", folders.values()) as part:
         rows = [row for kind, folder in folders.items() for row in _kind(kind, folder, licence, part)]
         write_table(part / "bank.tsv", BANK_COLUMNS, rows)
     return rows

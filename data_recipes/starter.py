@@ -21,11 +21,13 @@ from data_recipes import bank_names
 from data_recipes.common import (
     BANK_COLUMNS,
     SONG_COLUMNS,
+    earlier_songs,
     parser,
     read_at_rate,
     run,
     safe_name,
     shippable,
+    whole_song,
     write_table,
 )
 from data_recipes.fetch import Fetcher, NoOrigin, table
@@ -41,22 +43,23 @@ ARTIST = "Software-Entwicklungskit"
 
 
 def build_music(fetcher: Fetcher, out: Path, only: list[str] | None = None) -> list[dict[str, object]]:
-    """Sum the album's stems into four per song below `out`, and write songs.tsv; returns its rows."""
+    """Sum the album's stems into four per song below `out`, and write songs.tsv; returns its rows, among them those of
+    songs that were there already."""
     songs: dict[str, list[dict[str, str]]] = {}
     for row in table():
         if row["file"].startswith(ALBUM):
             songs.setdefault(row["file"].removeprefix(ALBUM).split("/")[0], []).append(row)
-    rows: list[dict[str, object]] = []
+    rows = earlier_songs(out)
     for name, files in sorted(songs.items()):
         if splits.is_reserved(name) or (only and name not in only):
             continue
-        rows.extend(_build_song(fetcher, name, files, out / name))
+        rows = [row for row in rows if row["song"] != name] + _build_song(fetcher, name, files, out)
+        write_table(out / "songs.tsv", SONG_COLUMNS, rows)
         log.info("%s: %d files summed to %d stems", name, len(files), sum(r["song"] == name for r in rows))
-    write_table(out / "songs.tsv", SONG_COLUMNS, rows)
     return rows
 
 
-def _build_song(fetcher: Fetcher, name: str, files: list[dict[str, str]], folder: Path) -> list[dict[str, object]]:
+def _build_song(fetcher: Fetcher, name: str, files: list[dict[str, str]], out: Path) -> list[dict[str, object]]:
     sums = {stem: stem_sum(fetcher, files, stem) for stem in STEMS}
     sums = {stem: x for stem, x in sums.items() if x is not None}
     length = max(x.shape[1] for x in sums.values())
@@ -64,16 +67,17 @@ def _build_song(fetcher: Fetcher, name: str, files: list[dict[str, str]], folder
     peak = max(float(np.abs(x).max()) for x in sums.values())
     gain = min(1.0, 0.98 / peak)
     rows = []
-    for stem, x in sums.items():
-        path = folder / f"{stem}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        padded = np.pad(x, ((0, 0), (0, length - x.shape[1]))) * np.float32(gain)
-        audio.write(path, padded, RATE, subtype="PCM_24")
-        rows.append({
-            "song": name, "artist": ARTIST, "licence": files[0]["licence"], "shippable": "yes",
-            "split": splits.split_of("songs", name), "seconds": round(length / RATE, 2), "source": files[0]["source"],
-            "file": f"{name}/{stem}.flac", "sha256": sha256(path), "note": f"gain={gain:.4f}",
-        })
+    with whole_song(out, name) as part:
+        for stem, x in sums.items():
+            path = part / f"{stem}.flac"
+            padded = np.pad(x, ((0, 0), (0, length - x.shape[1]))) * np.float32(gain)
+            audio.write(path, padded, RATE, subtype="PCM_24")
+            rows.append({
+                "song": name, "artist": ARTIST, "licence": files[0]["licence"], "shippable": "yes",
+                "split": splits.split_of("songs", name), "seconds": round(length / RATE, 2),
+                "source": files[0]["source"], "file": f"{name}/{stem}.flac", "sha256": sha256(path),
+                "note": f"gain={gain:.4f}",
+            })
     return rows
 
 

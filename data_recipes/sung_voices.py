@@ -22,9 +22,9 @@ from scipy import signal
 from data_recipes import archives, deb, singing
 from data_recipes.common import (
     SONG_COLUMNS,
+    earlier_songs,
     parser,
     read_at_rate,
-    read_table,
     run,
     safe_name,
     shippable,
@@ -161,7 +161,7 @@ def write_song(speaker: Speaker, lines: list[singing.Speech], number: int, secon
 
 def build(speakers: list[Speaker], out: Path, songs: int, seconds: float) -> list[dict[str, object]]:
     """Make all songs that are not there yet; returns the rows of songs.tsv. What was left out is in left_out.tsv."""
-    rows: list[dict[str, object]] = [dict(r) for r in read_table(out / "songs.tsv") if (out / r["file"]).is_file()]
+    rows = earlier_songs(out)
     done = {str(row["song"]) for row in rows}
     left = []
     for speaker in track(speakers, "making speech sing"):

@@ -21,10 +21,9 @@ _GAPLESS = re.compile(
 
 @dataclass
 class Presentation:
-    """Samples to present: `start` s are cut before them, they last `seconds` (None: to the end of the media)."""
+    """What is to be presented: it lasts `seconds` (None: to the end of the media). FFmpeg cuts what lies before it."""
 
     has_edit_list: bool
-    start: Fraction
     seconds: Fraction | None
     delay: Fraction
     edits: int
@@ -140,12 +139,12 @@ def _first_sound_track(data: bytes, rate: int) -> Presentation | None:
         if abs(rest - seconds) <= Fraction(1, movie_rate):
             seconds = rest
     # A fragmented file states no duration: everything after the start is to be presented.
-    return Presentation(True, start, seconds or None, delay, len(shown))
+    return Presentation(True, seconds or None, delay, len(shown))
 
 
 def _gapless(data: bytes, rate: int) -> Presentation:
     match = _GAPLESS.search(data)
     if match is None:
-        return Presentation(False, Fraction(0), None, Fraction(0), 0)
-    priming, _, count = (int(part, 16) for part in match.groups())
-    return Presentation(False, Fraction(priming, rate), Fraction(count, rate) if count else None, Fraction(0), 0)
+        return Presentation(False, None, Fraction(0), 0)
+    count = int(match[3], 16)
+    return Presentation(False, Fraction(count, rate) if count else None, Fraction(0), 0)

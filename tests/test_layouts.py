@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -169,6 +170,11 @@ def test_musdb_is_linked_with_its_splits_and_its_licence(tmp_path, musdb, caplog
     assert all(s.present.all() and licences.classify(s.licence) == "research" for s in songs.values())
     with pytest.raises(UserError, match="free licence"):
         Excerpts([(tmp_path / "out", 1.0)], "train", 0.2, licence="cc")
+    with pytest.raises(UserError, match="100 s long"):
+        Excerpts([(tmp_path / "out", 1.0)], "train", 100.0)
+    shutil.rmtree(tmp_path / "out" / "B - Two")
+    with pytest.raises(UserError, match="no song is of the test split"):
+        Excerpts([(tmp_path / "out", 1.0)], "test", 0.2)
     assert np.array_equal(load_song(songs["A - One"])[0],
                           load_song(next(s for s in scan_music(musdb) if s.name == "A - One"))[0])
     musdb18hq.main(["--source", str(musdb), "--out", str(tmp_path / "out"), "--headers-only"])  # a second time
@@ -196,6 +202,8 @@ def test_wrong_musdb_layouts_are_named(tmp_path, musdb):
     with pytest.raises(UserError, match="something else"):
         musdb18hq.main(["--source", str(musdb), "--out", str(tmp_path / "mine")])
     assert (tmp_path / "mine" / "thesis.txt").is_file()
+    with pytest.raises(UserError, match="choose another --out"):
+        musdb18hq.main(["--source", str(musdb), "--out", str(musdb / "linked")])
 
 
 def test_a_damaged_song_of_a_dataset_is_left_out_with_the_name_of_its_file(tmp_path, musdb):
@@ -297,6 +305,8 @@ def test_a_bank_takes_any_file_name_but_not_the_place_of_a_file(tmp_path):
     with pytest.raises(UserError, match="something else"):
         own_bank.build({"crowd": folder}, "own", tmp_path / "bank")
     assert (tmp_path / "bank").read_text() == "mine"
+    with pytest.raises(UserError, match="choose another --out"):
+        own_bank.build({"crowd": folder}, "own", folder / "bank")
     try:
         (folder / "bar.wav").rename(folder / os.fsdecode(b"b\xe4r.wav"))
     except OSError:

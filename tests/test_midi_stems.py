@@ -1,5 +1,6 @@
 """MIDI rendered to stems: WAD files, instrument groups, one clock, silence that is known, renditions in one split."""
 
+import io
 import shutil
 import struct
 from pathlib import Path
@@ -36,8 +37,6 @@ def midi_bytes(path: Path, notes: list[tuple[float, int, int, int]], programs: d
 
 def note_starts(data: bytes) -> list[tuple[float, int, int]]:
     """(seconds, channel, note) of every note in a MIDI file."""
-    import io
-
     now, found = 0.0, []
     for message in mido.MidiFile(file=io.BytesIO(data)):
         now += message.time
@@ -101,7 +100,7 @@ def test_a_channel_that_changes_its_instrument_changes_its_group(tmp_path):
     assert [n[2] for n in note_starts(parts.files["bass"])] == [40]
     assert [n[2] for n in note_starts(parts.files["other"])] == [60]
     assert [n[2] for n in note_starts(parts.files["drums"])] == [50]
-    ends = [m for m in mido.MidiFile(file=__import__("io").BytesIO(parts.files["bass"])) if m.type == "note_off"]
+    ends = [m for m in mido.MidiFile(file=io.BytesIO(parts.files["bass"])) if m.type == "note_off"]
     assert [m.note for m in ends] == [40]
 
 
@@ -112,13 +111,29 @@ def test_transposition_spares_the_drums_and_tempo_moves_all_alike(tmp_path):
     assert note_starts(parts.files["other"]) == [(0.5, 0, 63), (1.0, 0, 126)]
 
 
-def test_a_choir_is_noticed(tmp_path):
-    data = midi_bytes(tmp_path / "a.mid", [(0.0, 2, 60, 90)], {2: 52})
-    assert midi_groups.take_apart(midi_groups.read(data, "a")).choir
+@pytest.mark.parametrize("program, choir", [(52, True), (54, True), (85, True), (91, True), (55, False), (90, False)])
+def test_a_choir_is_noticed(tmp_path, program, choir):
+    data = midi_bytes(tmp_path / "a.mid", [(0.0, 2, 60, 90)], {2: program})
+    assert midi_groups.take_apart(midi_groups.read(data, "a")).choir is choir
+
+
+def with_event(event: bytes) -> bytes:
+    """A MIDI file of one note, before which comes `event`."""
+    track = b"\0" + event + b"\0\x90\x3c\x50\x60\x80\x3c\0\0\xff\x2f\0"
+    return b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk" + struct.pack(">L", len(track)) + track
+
+
+def test_the_slowest_tempo_and_messages_that_belong_to_no_file_are_no_obstacle():
+    slow, clock = with_event(b"\xff\x51\3\xff\xff\xff"), with_event(b"\xf8")
+    parts = midi_groups.take_apart(midi_groups.read(slow, "a"), tempo=0.9)
+    tempos = [m.tempo for m in mido.MidiFile(file=io.BytesIO(parts.files["other"])) if m.type == "set_tempo"]
+    assert tempos[-1] == 0xFFFFFF
+    assert note_starts(midi_groups.take_apart(midi_groups.read(clock, "a")).files["other"]) == [(0.0, 0, 60)]
 
 
 @pytest.mark.parametrize("data", [b"", b"MThd", b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\0\4\xff", b"nonsense" * 20,
-                                  b"MThd\0\0\0\6\0\2\0\1\0\x60MTrk\0\0\0\4\0\xff\x2f\0"])
+                                  b"MThd\0\0\0\6\0\2\0\1\0\x60MTrk\0\0\0\4\0\xff\x2f\0",
+                                  with_event(b"\xff\x59\2\x0c\0")])  # a key with 12 sharps
 def test_what_is_no_playable_midi_is_named(data):
     with pytest.raises(UserError, match="my song"):
         midi_groups.read(data, "my song")
@@ -214,6 +229,13 @@ def test_a_song_given_twice_is_rendered_once(tmp_path, monkeypatch):
     monkeypatch.setattr(midi_stems, "write_song", lambda *arguments: rows)
     assert midi_stems.build(songs, tmp_path, [], renditions=1) == rows
     assert read_table(tmp_path / "left_out.tsv") == []
+
+
+def test_a_table_of_the_users_own_is_not_overwritten(tmp_path):
+    (tmp_path / "songs.tsv").write_text("song\tartist\nMine\tMe\n")
+    with pytest.raises(UserError, match="not written by a recipe"):
+        midi_stems.build([], tmp_path, [])
+    assert "Mine" in (tmp_path / "songs.tsv").read_text()
 
 
 def test_gpl_music_needs_a_word(tmp_path, songs):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_recipes import bank_names, deb, debian_music, fetch, starter
+from data_recipes import bank_names, bundle_bank, common, deb, debian_music, fetch, starter
 from data_recipes.cheers import cheers
 from data_recipes.common import read_table, shippable
 from resonate import RATE, STEMS, audio
@@ -122,6 +122,22 @@ def test_packages_unpack_the_same_with_and_without_dpkg(tmp_path, monkeypatch):
         deb.unpack(tmp_path / "bad.deb", tmp_path / "three")
 
 
+def test_a_package_that_is_cut_short_or_damaged_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(deb.shutil, "which", lambda name: None)
+    whole = make_deb(tmp_path / "x_1_all.deb", {"./usr/a": b"hello"}).read_bytes()
+    bad = tmp_path / "bad.deb"
+    place = whole.index(b"data.tar.xz")
+    sized, data = place + 48, whole[place + 60 :]  # where its size stands, and what it holds
+    damaged = [whole[:length] for length in range(0, len(whole) - 1, 7)]
+    damaged += [whole[:sized] + size + whole[sized + len(size) :] for size in (b"ten", b"-9", b"99999")]
+    damaged += [whole[:sized] + f"{n:<10}`\n".encode() + data[:n] for n in (0, 20, len(data) // 2)]
+    damaged += [whole.replace(b"data.tar.xz", b"data.t\xe4r.xz")]
+    for content in damaged:
+        bad.write_bytes(content)
+        with pytest.raises(UserError, match="download it again"):
+            deb.unpack(bad, tmp_path / "out")
+
+
 def test_reserved_and_missing_packages_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="independent evaluation"):
         deb.obtain("lmms-common", None, tmp_path)
@@ -185,6 +201,25 @@ def test_a_package_becomes_a_dataset_of_what_may_be_used(tmp_path):
         assert rows == {"unknown-horizons__good": "yes", "unknown-horizons__gpl": "no"}
     with pytest.raises(UserError, match="add --allow-gpl"):
         debian_music.main(["--out", str(out), "--packages", "supertux-data"])
+
+
+def test_songs_of_one_name_are_told_apart_and_every_file_needs_a_licence(tmp_path):
+    root = "./usr/share/games/fretsonfire/data/songs/"
+    text = ("Files: *\nCopyright: T\nLicense: CC-BY-SA-3.0\n\nFiles: data/songs/half/song.ogg\nCopyright: X\n"
+            "License: GPL-2\n\nFiles: data/songs/pair/song.ogg\nCopyright: X\nLicense: CC0\n")
+    package = "fretsonfire-songs-muldjord"
+    files = {"a/theme.flac": 1, "b/theme.flac": 2, "b/theme.ogg": 3, "b/alone.flac": 4, "pair/guitar.ogg": 5,
+             "pair/song.ogg": 6, "pair/more.flac": 7, "half/guitar.ogg": 8, "half/song.ogg": 9}
+    make_deb(tmp_path / "debs" / f"{package}_1_all.deb", {
+        f"./usr/share/doc/{package}/copyright": text.encode(),
+        **{f"{root}{name}": flac(tmp_path, 31, seed=seed) for name, seed in files.items()}})
+    debian_music.main(["--out", str(tmp_path / "out"), "--debs", str(tmp_path / "debs"), "--packages", package])
+    rows = {row["song"].removeprefix(f"{package}__"): row for row in read_table(tmp_path / "out" / "songs.tsv")}
+    assert set(rows) == {"theme (data+songs+a+theme.flac)", "theme (data+songs+b+theme.flac)",
+                         "theme (data+songs+b+theme.ogg)", "alone", "pair", "more"}
+    assert rows["pair"]["licence"] == "CC-BY-SA-3.0 and CC0" and len(scan_music(tmp_path / "out")) == 6
+    (left,) = read_table(tmp_path / "out" / "left_out.tsv")
+    assert left["file"] == "data/songs/half/guitar.ogg" and left["reason"] == "licence GPL-2"
 
 
 # ---- the starter recipe
@@ -251,15 +286,22 @@ def test_downloads_are_kept_by_checksum_and_not_fetched_twice(tmp_path, monkeypa
     assert fetch.Fetcher(None, tmp_path / "cache").get(row).read_text() == "right" and len(asked) == count
 
 
-def test_album_stems_are_summed_under_one_gain(tmp_path, monkeypatch):
-    loud = np.full((2, 4800), 0.9, np.float32)
+def album(mirror: Path, song: str, files: dict[str, np.ndarray]) -> list[dict[str, str]]:
+    """Files of a song of the album in a mirror; returns their rows of sources.tsv."""
     rows = []
-    for name, x in (("drums__A B.wav", loud), ("drums__C.wav", loud[:, :2400]), ("other__PAD + BASS.wav", loud / 4)):
-        path = tmp_path / "mirror" / starter.ALBUM / "Caesium" / name
+    for name, x in files.items():
+        path = mirror / starter.ALBUM / song / name
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, x, 48000)
-        rows.append({"file": f"{starter.ALBUM}Caesium/{name}", "sha256": sha256(path), "licence": "CC0-1.0",
+        rows.append({"file": f"{starter.ALBUM}{song}/{name}", "sha256": sha256(path), "licence": "CC0-1.0",
                      "source": "s", "origin": "o"})
+    return rows
+
+
+def test_album_stems_are_summed_under_one_gain(tmp_path, monkeypatch):
+    loud = np.full((2, 4800), 0.9, np.float32)
+    rows = album(tmp_path / "mirror", "Caesium", {
+        "drums__A B.wav": loud, "drums__C.wav": loud[:, :2400], "other__PAD + BASS.wav": loud / 4})
     monkeypatch.setattr(starter, "table", lambda: rows)
     made = starter.build_music(fetch.Fetcher(tmp_path / "mirror", tmp_path / "c"), tmp_path / "music")
     assert {row["file"] for row in made} == {"Caesium/drums.flac", "Caesium/other.flac"}
@@ -270,11 +312,124 @@ def test_album_stems_are_summed_under_one_gain(tmp_path, monkeypatch):
     assert {row["split"] for row in made} == {"test"}
 
 
+def test_songs_are_added_one_by_one_to_those_that_are_there(tmp_path, monkeypatch):
+    files = {"drums__A.wav": np.full((2, 480), 0.5, np.float32), "other__B.wav": np.full((2, 480), 0.5, np.float32)}
+    rows = [row for song in ("Caesium", "Lithium", "Sodium") for row in album(tmp_path / "mirror", song, files)]
+    monkeypatch.setattr(starter, "table", lambda: rows)
+    fetcher, out = fetch.Fetcher(tmp_path / "mirror", tmp_path / "c"), tmp_path / "music"
+    starter.build_music(fetcher, out, ["Lithium"])
+    write, written = audio.write, []
+
+    def stopped(path, *more, **words):
+        written.append(path)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        write(path, *more, **words)
+
+    monkeypatch.setattr(audio, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        starter.build_music(fetcher, out, ["Caesium", "Sodium"])
+    listed = {row["song"] for row in read_table(out / "songs.tsv")}
+    assert listed == {song.name for song in scan_music(out)} == {"Caesium", "Lithium"}
+    (out / "Lithium" / "drums.flac").unlink()
+    made = starter.build_music(fetcher, out, ["Sodium"])
+    assert {row["file"] for row in made} == {"Caesium/drums.flac", "Caesium/other.flac", "Lithium/other.flac",
+                                             "Sodium/drums.flac", "Sodium/other.flac"}
+
+
+@pytest.mark.parametrize("table", [b"song\tartist\nMine\tMe\n", b"song\tfile\nMine\tMine.flac\n", b"song\nM\xe4rz\n"])
+def test_a_table_of_the_users_own_is_not_overwritten(tmp_path, table):
+    (tmp_path / "songs.tsv").write_bytes(table)
+    for build in (lambda: debian_music.build([], tmp_path, None, tmp_path / "cache"),
+                  lambda: starter.build_music(fetch.Fetcher(None, tmp_path / "cache"), tmp_path, ["no song"])):
+        with pytest.raises(UserError, match=r"songs\.tsv was not written by a recipe"):
+            build()
+    assert (tmp_path / "songs.tsv").read_bytes() == table
+
+
 def test_cheers_are_reproducible_and_end_in_silence():
     note = np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE).astype(np.float32)
     one, two = (cheers(np.random.default_rng(1), [note], 3.0, people=5) for _ in range(2))
     assert np.array_equal(one, two) and one.shape == (2, 3 * RATE)
     assert abs(np.abs(one).max() - 0.7) < 1e-3 and np.abs(one[:, -1]).max() == 0
+
+
+# ---- folders that are made as a whole
+
+
+def make(out: Path, text: str, recipe: str = "mine", sources: tuple[Path, ...] = ()) -> None:
+    with common.whole_folder(out, recipe, sources) as part:
+        (part / "a.txt").write_text(text)
+
+
+def test_only_what_the_same_recipe_made_is_replaced(tmp_path):
+    out = tmp_path / "out"
+    for text in ("one", "two"):
+        make(out, text)
+        assert (out / "a.txt").read_text() == text and [p.name for p in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(UserError, match="something else"):
+        make(out, "three", "another")
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "songs.tsv").write_text("song\tartist\n")
+    (music / "bank.tsv").write_text("file\n")
+    with pytest.raises(UserError, match="something else"):
+        make(music, "three")
+    assert sorted(p.name for p in music.iterdir()) == ["bank.tsv", "songs.tsv"]
+
+
+def test_what_is_read_and_what_is_made_do_not_lie_in_one_another(tmp_path):
+    out = tmp_path / "out"
+    make(out, "one")
+    for source in (out / "source", out, tmp_path):
+        with pytest.raises(UserError, match="choose another --out"):
+            make(out, "two", sources=(source,))
+    assert (out / "a.txt").read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_old_folder_stays_until_the_new_one_is_in_its_place(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    make(out, "one")
+    replace = os.replace
+
+    def failing(old: Path, new: Path) -> None:
+        if old.name.endswith(".part"):
+            raise OSError("disk")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="disk"):
+        make(out, "two")
+    assert (out / "a.txt").read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_and_the_folder_one_is_in_are_places_like_any_other(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk")
+    for text in ("one", "two"):
+        make(link, text)
+        assert link.is_symlink() and (tmp_path / "disk" / "a.txt").read_text() == text
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    make(Path("."), "one")
+    assert (tmp_path / "here" / "a.txt").read_text() == "one"
+
+
+def test_the_starter_bank_can_be_built_again_but_not_over_other_data(tmp_path, monkeypatch):
+    for name in ("_from_table", "_from_packages", "_synthesised"):
+        monkeypatch.setattr(bundle_bank, name, lambda *_: [])
+    (tmp_path / "data" / "music").mkdir(parents=True)
+    fetcher = fetch.Fetcher(None, tmp_path / "cache")
+    with pytest.raises(UserError, match="something else"):
+        bundle_bank.build(fetcher, None, tmp_path / "cache", tmp_path / "data")
+    assert (tmp_path / "data" / "music").is_dir()
+    for _ in range(2):
+        bundle_bank.build(fetcher, None, tmp_path / "cache", tmp_path / "bank")
+    marks = [(folder / common.MARK).read_text() for folder in (tmp_path / "bank", ROOT / "resonate" / "bank")]
+    assert marks[0] == marks[1]
+    with pytest.raises(UserError, match="choose another --out"):
+        bundle_bank.build(fetcher, None, tmp_path / "bank" / "cache", tmp_path / "bank")
 
 
 # ---- the bundled recording
