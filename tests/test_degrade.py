@@ -30,7 +30,6 @@ from resonate.degrade import (
 )
 from resonate.errors import UserError
 
-torch.set_num_threads(1)
 SECONDS = 2.0
 N = int(SECONDS * RATE)
 PRESETS = sorted((Path(__file__).parents[1] / "configs" / "degrade").glob("*.yaml"))

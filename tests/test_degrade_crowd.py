@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.signal import butter, correlate, sosfilt, welch
 
 from resonate import RATE, audio
 from resonate.degrade import Bank, choir, claps, crowd, gaps, places, programme, scene, speech, voices
 
-torch.set_num_threads(1)
 EMPTY = {
     "layers": [],
     "talkers": 0,

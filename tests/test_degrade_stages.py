@@ -11,7 +11,6 @@ from resonate import RATE
 from resonate.degrade import Bank, agc, capsule, codec, converter, filters, handling, voices
 from resonate.errors import UserError
 
-torch.set_num_threads(1)
 AGC = agc.AgcParams(True, -20.0, 20.0, 10.0, 200.0, 10.0, 0.0, 0.0, 1.0)
 QUIET = handling.HandlingParams([], -120.0, 3, [])
 

@@ -13,7 +13,6 @@ from resonate.degrade import rooms as roombank
 from resonate.degrade.acoustics import octave
 from resonate.errors import UserError
 
-torch.set_num_threads(1)
 LEAD = filters.LEAD
 PA = stage.sample(np.random.default_rng(0), 0.3)
 

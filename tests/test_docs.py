@@ -168,14 +168,18 @@ SHORT = {
     "python infer.py show.m4a -o true/": "start=6 duration=3",
     "python infer.py show.m4a -o finetuned/": "start=6 duration=3",
     "python infer.py show.m4a -o preview/": "duration=3",
+    "python infer.py show.m4a -o out2/": "start=6 duration=3",
+    "python infer.py show.m4a -o true2/": "start=6 duration=3",
     "python train.py experiment=finetune_demucs": "debug=smoke name=finetune_demucs",
-    "python train.py experiment=restorer": "debug=smoke",
+    "python train.py experiment=restorer": "debug=smoke name=restorer",
+    "python -m data_recipes.render music=my_music": "per_shard=2 seconds=3",
     "python -m resonate.evaluate suite=captures": "count=2 seconds=4 pictures=0 systems=gate,low-pass",
     "python -m resonate.evaluate pairs=my_pairs": "pictures=0 systems=gate",
     "python -m resonate.evaluate.listening build out/scores.json": "--seconds 3",
 }
 #: They need a cluster, an account, or a browser; or stand for a check of the whole.
-ELSEWHERE = ("make", "srun", "wandb", "python -m resonate.report.screenshot", "python -m data_recipes.render", *SYSTEM)
+ELSEWHERE = ("make", "srun", "wandb", "python -m resonate.report.screenshot",
+             "python -m data_recipes.render music=/data", *SYSTEM)  # fmt: skip
 
 
 def _songs(folder):
@@ -222,5 +226,6 @@ def test_the_guide_is_run_from_top_to_bottom(tmp_path):
     assert len(done) >= 14
     for left in ("out/show/report.html", "blind/listening.html", "blind_scores/listening.html", "out/scores.json",
                  "runs/finetune_demucs/weights.safetensors", "finetuned/show/master.wav", "true/show/master.wav",
-                 "from_python/show/master.wav", "simulated/Song A/capture.wav"):  # fmt: skip
+                 "from_python/show/master.wav", "simulated/Song A/capture.wav", "out2/show/master.wav",
+                 "my_restorer.safetensors", "true2/show/master.wav"):  # fmt: skip
         assert (tmp_path / left).is_file(), left

@@ -56,3 +56,10 @@ def test_the_shipped_figures_name_their_captures():
     classes = json.loads(EXPECTED.read_text())["classes"]
     for axis in ("crowd", "clarity"):
         assert sum(found["extend"]["captures"] for found in classes[axis] if found) == 24
+
+
+def test_the_shipped_figures_are_of_the_shipped_weights():
+    lines = (EXPECTED.parent / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in map(str.split, lines)}
+    measured = json.loads(EXPECTED.read_text())["weights"]
+    assert measured == {name: sums[f"{name}.safetensors"] for name in ("separator", "restorer")}

@@ -126,6 +126,7 @@ def test_suites_that_judge_alike_share_what_they_have_scored(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_killed_outright_goes_on(tmp_path):
+    import signal
     import subprocess
     import time
 
@@ -137,8 +138,9 @@ def test_a_process_killed_outright_goes_on(tmp_path):
     process = subprocess.Popen(words, cwd=publish.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(list((tmp_path / "scores").glob("*.npz"))) < 3:
         time.sleep(0.01)
+    assert process.poll() is None, "it had ended before it was killed"
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     kept = len(list((tmp_path / "scores").glob("*.npz")))
     assert subprocess.run(words, cwd=publish.ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert json.loads((tmp_path / "a.json").read_text())["reused"] == kept >= 3

@@ -232,13 +232,34 @@ def test_wrong_data_is_refused_before_training(tmp_path):
         CachedCaptures([tmp_path / "cache"], "train", 2.0, 4)
 
 
-def test_precision_follows_the_device():
+@pytest.mark.parametrize(
+    ("machine", "asked", "taken"),
+    [
+        ({"cuda", "cuda bf16", "mps", "avx512 bf16"}, "auto", ("gpu", "bf16-mixed")),
+        ({"cuda", "avx512 bf16"}, "auto", ("gpu", "16-mixed")),
+        ({"cuda"}, "cuda", ("cuda", "16-mixed")),
+        ({"mps", "avx512 bf16", "amx"}, "auto", ("mps", "32-true")),
+        ({"avx512 bf16"}, "auto", ("cpu", "bf16-mixed")),
+        ({"amx"}, "auto", ("cpu", "bf16-mixed")),
+        (set(), "auto", ("cpu", "32-true")),
+        ({"cuda", "cuda bf16"}, "cpu", ("cpu", "32-true")),
+        ({"cuda", "cuda bf16", "mps"}, "mps", ("mps", "32-true")),
+    ],
+)
+def test_precision_follows_the_device(machine, asked, taken, monkeypatch):
+    """Half precision only where there are instructions for it: what emulates bf16 is slow."""
+    for owner, name, part in (
+        (torch.cuda, "is_available", "cuda"), (torch.backends.mps, "is_available", "mps"),
+        (torch.cpu, "_is_avx512_bf16_supported", "avx512 bf16"), (torch.cpu, "_is_amx_tile_supported", "amx"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, lambda part=part: part in machine)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation=True: including_emulation or "cuda bf16" in machine)  # fmt: skip
     settings = TrainConfig().trainer
-    settings.accelerator = "cpu"
-    # Half precision only where the processor has instructions for it.
-    assert pick_precision(settings) in (("cpu", "bf16-mixed"), ("cpu", "32-true"))
-    settings.accelerator = "mps"
-    assert pick_precision(settings) == ("mps", "32-true")
+    settings.accelerator = asked
+    assert pick_precision(settings) == taken
+    settings.precision = "64-true"
+    assert pick_precision(settings) == (taken[0], "64-true")
 
 
 def test_freed_memory_is_kept_for_the_next_step(monkeypatch):

@@ -56,7 +56,8 @@ class TrainerConfig:
         devices: Lightning's: how many per machine.
         num_nodes: machines.
         strategy: Lightning's; ``ddp`` for more than one device.
-        precision: ``auto`` picks bf16-mixed on CUDA and on CPUs with bf16 instructions, else 32-true.
+        precision: ``auto`` picks bf16-mixed where CUDA or the CPU has instructions for it, else 16-mixed on CUDA and
+            32-true on CPU and MPS.
         threads: CPU threads; 0 leaves torch's choice.
         valid_every: steps between validations and exports.
         valid_seconds: length of the captures made for the separator's validation; rendered ones are taken whole.
