@@ -21,6 +21,8 @@ RECORDING = ROOT / "assets/demo/demo.m4a"
 LIMIT = 1e-6
 #: How far a figure may lie from the recorded one, in dB: processors round differently, and encoders change.
 NEAR_DB = 1.0
+# Half a minute of processor time, but on a busy machine the whole chain takes longer than other tests may.
+pytestmark = pytest.mark.timeout(900)
 
 
 def run(*words: str) -> str:
