@@ -7,7 +7,7 @@ from typing import Any
 
 #: (least music over crowd in dB, what becomes of recordings like it)
 _EXPECT = (
-    (14.0, "so there is little crowd to take away; what changes most is its tone and its band."),
+    (14.0, "so there is little crowd to take away; what changes most is the tone and the band."),
     (7.0, "so expect the crowd to sink, most of all in the pauses, with traces of it under the music."),
     (1.0, "so the crowd is nearly as loud: expect quiet pauses, and some music to go with the crowd."),
     (-99.0, "so the crowd is as loud or louder: expect little, and much of the music to go with the crowd."),
