@@ -230,7 +230,7 @@ def test_two_renders_never_write_to_one_folder(music, tmp_path):
 
 
 def test_a_full_disk_and_a_split_without_songs_are_found_first(music, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="no song of the test split"):
+    with pytest.raises(UserError, match="no song is of the test split"):
         render.render(make(music, tmp_path / "out", "shards.test=1"))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(UserError, match="GB free"):
