@@ -173,6 +173,7 @@ def ready(
         probe(Path(config.tonal_reference))
     models = Models(config)
     models.check()
+    is_new = not output.exists()
     results.check_output(output)
     names = results.folder_names(list(sources), output)
     folders = {path: output / name for path, name in zip(sources, names, strict=True)}
@@ -180,7 +181,12 @@ def ready(
     ahead = {path: item for path, item in estimates.items() if not is_done(path, folders[path], config, models)}
     if ahead:
         say(sentence(list(ahead.values()), models.device))
-        check_disk(list(ahead.values()), output, [scratch_path(folders[path], config.part) for path in ahead])
+        try:
+            check_disk(list(ahead.values()), output, [scratch_path(folders[path], config.part) for path in ahead])
+        except UserError:
+            if is_new:
+                output.rmdir()
+            raise
     busy = f"Another run is writing to {output}; wait for it, or choose another output."
     with lock(output / results.RUNS / "lock", busy):
         models.load()
