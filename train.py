@@ -48,8 +48,7 @@ def literal(word: str) -> str:
     if key not in NAMES or value[:1] in ("[", '"', "'") or value in ("", "null"):
         return word
     # Backslashes count before a quote alone, which the closing one is, too; "${" would be worked out.
-    escaped = re.sub(r'(\\*)(["]|$)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), value)
-    escaped = escaped.replace("${", "\\${")
+    escaped = re.sub(r'(\\+)(?="|$)', r"\1\1", value).replace('"', '\\"').replace("${", "\\${")
     return f'{key}="{escaped}"'
 
 

@@ -19,7 +19,6 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,flac,wav,w64,rf64,aac,amr,amrnb,amrwb,matroska,webm,caf,aiff,au,avi,mpegts,mpeg,"
     "ac3,eac3,asf,flv,wv,ape,tta,opus,loas,latm,mpc,mpc8,sox,bwf"
 )
-_OPTIONS = {"format_whitelist": FORMATS}
 
 #: Suffixes by which a folder's recordings are found.
 SUFFIXES = frozenset({
@@ -98,11 +97,8 @@ class Reader:
     def _open(self) -> None:
         if not self._file.read(1):
             raise AudioError(f"{self.path}: the file is empty.")
-        self._file.seek(0)
         try:
-            # The open file, not its name: FFmpeg reads names such as "a:b.m4a" as protocols.
-            # A title that is not UTF-8, as old taggers wrote them, is no reason to refuse the sound.
-            self._container = av.open(self._file, options=_OPTIONS, metadata_errors="replace")
+            self._container = self._demuxer()
             streams = self._container.streams.audio
         except (av.FFmpegError, ValueError):
             if lacks_index(self._file):
@@ -125,10 +121,15 @@ class Reader:
         if self._edit is not None:
             index = self._stream.index
             self._container.close()
-            self._file.seek(0)
-            self._container = av.open(self._file, options=_OPTIONS, metadata_errors="replace")
+            self._container = self._demuxer()
             self._stream = self._container.streams[index]
         self._expect()
+
+    def _demuxer(self) -> av.container.InputContainer:
+        self._file.seek(0)
+        # The open file, not its name: FFmpeg reads names such as "a:b.m4a" as protocols. And a title that is not UTF-8,
+        # as old taggers wrote them, is no reason to refuse the sound.
+        return av.open(self._file, options={"format_whitelist": FORMATS}, metadata_errors="replace")
 
     def _expect(self) -> None:
         source, stream = self.source, self._stream

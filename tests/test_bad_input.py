@@ -130,7 +130,7 @@ def test_a_subprocess_shows_the_same_sentence_without_traceback(tmp_path):
 def test_output_that_cannot_be_written(tmp_path, capsys, no_models):
     audio.write(tmp_path / "a.wav", music(1, 8000), 8000)
     (tmp_path / "file").write_text("in the way")
-    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+    for output in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / (300 * "x")):
         assert main([str(tmp_path / "a.wav"), "-o", str(output), *weights_arguments()]) == 2
         error = capsys.readouterr().err
         assert one_sentence(error) and "cannot be written" in error

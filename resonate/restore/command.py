@@ -173,8 +173,7 @@ def ready(
         probe(Path(config.tonal_reference))
     models = Models(config)
     models.check()
-    is_new = not output.exists()
-    results.check_output(output)
+    is_new = results.check_output(output)
     names = results.folder_names(list(sources), output)
     folders = {path: output / name for path, name in zip(sources, names, strict=True)}
     estimates = {path: estimate(source, config, models) for path, source in sources.items()}

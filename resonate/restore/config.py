@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -136,6 +137,15 @@ class Master:
     max_gain_db: float = 40.0
 
 
+def part_of(settings: Mapping[str, Any]) -> str:
+    """What of a result these settings of :class:`RestoreConfig`, which may lack some, make: empty for a whole
+    restoration, else a name of the stretch or the diagnosis."""
+    start, duration = settings.get("start") or 0.0, settings.get("duration")
+    if settings.get("diagnose_only"):
+        return f"{start:g} {duration} diagnosis"
+    return f"{start:g} {duration} preview" if start or duration is not None else ""
+
+
 @dataclass
 class RestoreConfig:
     """All settings of `infer.py`; see configs/infer.yaml for what each does."""
@@ -168,10 +178,8 @@ class RestoreConfig:
 
     @property
     def part(self) -> str:
-        """What of the result this makes; empty for a whole restoration, else a name of the stretch or the diagnosis."""
-        if not (self.diagnose_only or self.start or self.duration is not None):
-            return ""
-        return f"{self.start:g} {self.duration} {'diagnosis' if self.diagnose_only else 'preview'}"
+        """See :func:`part_of`."""
+        return part_of(vars(self))
 
     def identity(self) -> dict[str, Any]:
         """The settings that shape the result: without where it runs and whether it may replace another."""

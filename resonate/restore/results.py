@@ -11,6 +11,7 @@ from typing import Any
 
 from resonate.audio import sha256
 from resonate.errors import UserError
+from resonate.restore.config import part_of
 
 #: Folder below the output for the run's configuration and log. No result is called so.
 RUNS = ".hydra"
@@ -63,9 +64,10 @@ def _of_another(folder: Path, path: Path) -> bool:
     return known["sha256"] != sha256(path)
 
 
-def check_output(output: Path) -> None:
-    """Make the output folder and try to write in it. UserError where that fails."""
+def check_output(output: Path) -> bool:
+    """Make the output folder and try to write in it; whether it is new. UserError where that fails."""
     try:
+        is_new = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
             pass
@@ -73,6 +75,7 @@ def check_output(output: Path) -> None:
         raise UserError(
             f"The output folder {output} cannot be written ({error.strerror}); name another with output=FOLDER."
         ) from None
+    return is_new
 
 
 def finished(folder: Path, key: str, overwrite: bool, part: str = "") -> bool:
@@ -90,7 +93,7 @@ def finished(folder: Path, key: str, overwrite: bool, part: str = "") -> bool:
     if report["settings_key"] == key:
         return not overwrite
     settings = report.get("settings", {})
-    if part and not (settings.get("diagnose_only") or settings.get("start") or settings.get("duration") is not None):
+    if part and not part_of(settings):
         raise UserError(
             f"{folder} holds a whole restoration, which a preview or a diagnosis does not replace; choose another "
             "output for it."
