@@ -330,6 +330,10 @@ def test_captures_are_made_on_the_fly_the_same_every_time():
     np.testing.assert_array_equal(first.capture, again.capture)
     np.testing.assert_allclose(first.wet + first.noise, first.capture, atol=1e-6)
     np.testing.assert_allclose(first.stems_dry.sum(0), first.reference, atol=1e-5)
+    assert first.interferer is first.crowd
+    # Handling, overload and codec are the rest of the noise.
+    crowd, noise = first.crowd.mean(0), first.noise.mean(0)
+    assert 0 < crowd @ noise / (crowd @ crowd) < 1.5 and np.abs(noise - crowd).max() > 1e-3
 
 
 def test_a_perfect_extension_holds_and_filling_the_captured_band_fails():

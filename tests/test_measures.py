@@ -211,6 +211,19 @@ def test_noise_attenuation_is_what_was_taken_away_whatever_the_level(case):
         assert measures.noise_attenuation(before, after) == pytest.approx(attenuation, abs=0.1)
 
 
+def test_overload_does_not_hide_how_far_the_crowd_sank_where_that_is_known_alone(case):
+    """Distortion is most of the noise and stays: the attenuation of all of it says little of the crowd."""
+    distortion = 1.2 * np.std(case.noise) * np.tanh(20 * case.wet / np.abs(case.wet).max())
+    capture = case.wet + case.noise + distortion
+    known = {"gaps": case.gaps, "wet": case.wet, "noise": case.noise + distortion, "capture": capture}
+    outputs = (capture, case.wet + 0.1 * case.noise + distortion)
+    alone = [verdict.score(y, case.reference, crowd=case.noise, **known) for y in outputs]
+    both = [verdict.score(y, case.reference, **known) for y in outputs]
+    assert verdict.against(*alone)["noise_attenuation"] == pytest.approx(20, abs=1)
+    assert verdict.against(*both)["noise_attenuation"] < 12
+    assert verdict.against(*alone)["music_distortion"] == verdict.against(*both)["music_distortion"]
+
+
 def test_music_distortion_is_the_level_of_what_was_added(case):
     before = measures.project(case.capture, case.wet, case.noise)
     foreign = signal.lfilter([1], [1, -0.9], white(9, N))

@@ -19,7 +19,7 @@ from resonate.data.module import CaptureData, DataConfig
 from resonate.data.stream import StreamedCaptures, expand
 from resonate.degrade.chain import ChainConfig
 from resonate.errors import UserError
-from resonate.evaluate import cases
+from resonate.evaluate import cases, settings, suites
 from resonate.models.stats import measure_stats
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +147,7 @@ def test_cases_to_score_come_from_the_same_reader(folder):
     rows = shards.read_audio(folder, example)
     assert case.name == "valid-00000000"
     assert np.allclose(case.capture, rows[0]) and np.allclose(case.reference, rows[6:10].sum(0))
+    assert np.array_equal(case.interferer, rows[10]) and shards.crowd_of(rows[:10]) is None
     with pytest.raises(UserError, match="'test'; it has: train, valid"):
         cases.cache_index(folder, "test")
 
@@ -167,6 +168,14 @@ def test_a_cache_of_the_first_renderer_can_still_be_read(tmp_path):
     write_old_cache(tmp_path)
     example = CachedCaptures([tmp_path], "train", None)[0]
     assert torch.equal(example["dry"], torch.from_numpy(np.load(tmp_path / "000000.npy")[6:10].astype(np.float32)))
+
+
+def test_scoring_says_where_the_crowd_is_not_known_alone(folder, tmp_path, caplog):
+    write_old_cache(tmp_path)
+    for cache, told in ((folder, False), (tmp_path, True)):
+        caplog.clear()
+        assert suites.items(settings.read(["suite=captures", f"cache={cache}", "split=train"]))
+        assert ("rendered without crowd=true" in caplog.text) == told
 
 
 def test_pickles_are_never_loaded(tmp_path):

@@ -37,9 +37,9 @@ def stats_tensors(stats: RecordingStats) -> Example:
 
 def as_example(rows: Tensor, present: Sequence[bool]) -> Example:
     """(rows, 2, T) in the order of `shards.ROWS` as an example, without the recording's statistics."""
-    crowd = {"crowd": rows[10]} if len(rows) > 10 else {}
+    crowd = shards.crowd_of(rows)
     return {"capture": rows[0], "wet": rows[1:5], "early": rows[5], "dry": rows[6:10],
-            "present": torch.tensor(list(present)), **crowd}
+            "present": torch.tensor(list(present)), **({} if crowd is None else {"crowd": crowd})}
 
 
 class CachedCaptures(Dataset):

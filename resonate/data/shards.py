@@ -20,10 +20,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
+from torch import Tensor
 
 from resonate import RATE, STEMS
 from resonate.errors import UserError
@@ -35,6 +36,7 @@ ROWS = ("capture", *(f"wet:{stem}" for stem in STEMS), "early", *(f"dry:{stem}" 
 #: The last row, where it was asked for: the crowd as captured.
 CROWD = "crowd"
 
+_Rows = TypeVar("_Rows", np.ndarray, Tensor)
 _AGAIN = "render it again with python -m data_recipes.render"
 
 
@@ -112,6 +114,11 @@ def read_audio(folder: str | Path, example: Mapping[str, Any], rows: slice = sli
         return np.stack(pieces)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{example['file']} in {path} cannot be read; {_AGAIN}.") from error
+
+
+def crowd_of(rows: _Rows) -> _Rows | None:
+    """The crowd as captured of all rows of one example, (2, T); None where the cache was rendered without it."""
+    return rows[len(ROWS)] if len(rows) > len(ROWS) else None
 
 
 def length_of(folder: str | Path, example: Mapping[str, Any]) -> int:

@@ -92,12 +92,14 @@ def cache_index(folder: Path, split: str) -> list[dict]:
 def cached(folder: Path, example: dict) -> Case:
     """One cached example: wet music and noise apart; reference = the dry stems' sum.
 
-    Noise is all in the capture that is not wet music: crowd, handling, codec.
+    Noise is all in the capture that is not wet music: crowd, handling, overload, codec. The crowd alone is known where
+    the cache was rendered with `crowd=true`.
     """
     rows = shards.read_audio(folder, example)
     capture, wet, dry = rows[0], rows[1:5].sum(axis=0), rows[6:10].sum(axis=0)
     gaps = gap_mask(capture.shape[-1], example.get("gaps", []))
     present = np.array(example.get("present", [False] * len(STEMS)), dtype=bool)
-    if not present.any():  # a finished mix: its stems are unknown
-        return Case(Path(example["file"]).stem, capture, dry, gaps, wet, capture - wet)
-    return Case(Path(example["file"]).stem, capture, dry, gaps, wet, capture - wet, rows[1:5], rows[6:10], present)
+    # The stems of a finished mix are unknown.
+    stems = (rows[1:5], rows[6:10], present) if present.any() else (None, None, None)
+    return Case(Path(example["file"]).stem, capture, dry, gaps, wet, capture - wet, *stems,
+                crowd=shards.crowd_of(rows))

@@ -67,8 +67,9 @@ MEASURES: dict[str, Measure] = {
     ),
     "noise_attenuation": Measure(
         +1, "dB", "how far the crowd sank under the music",
-        "noise over music before less after, by least squares on captured music and noise (1024 taps each)", _OWN,
-        "any; 0 unchanged; bounded where most of the noise is distortion, which follows the music",
+        "crowd over music before less after, by least squares on captured music and crowd (1024 taps each)", _OWN,
+        "any; 0 unchanged; where the crowd is not known alone it is that of all noise, and bounded where most of it is "
+        "distortion, which follows the music",
         "level, delay, gaps", "a filter that keeps the loudest bands",
     ),
     "music_distortion": Measure(

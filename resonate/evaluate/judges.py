@@ -54,8 +54,8 @@ def _cut(case: Case, output: Output) -> np.ndarray:
 
 def reference(item: Item, case: Case, output: Output, before: Judged | None) -> Judged:
     """Against a reference (captures, folder, demo): all measures of likeness, and the joint verdict."""
-    known = {"gaps": case.gaps, "noise": case.noise, "wet": case.wet, "capture": case.capture}
-    after = score(output.mix, case.reference, **known)
+    after = score(output.mix, case.reference, gaps=case.gaps, noise=case.noise, crowd=case.crowd, wet=case.wet,
+                  capture=case.capture)
     start = before.score if before is not None and before.score is not None else after
     values = against(start, after)
     y = _cut(case, output)

@@ -76,9 +76,9 @@ def captured(music: str | None, seconds: float, seed: int, number: int, severity
     """A capture of stretch `number`, with all its parts known."""
     clean, present, _ = stems(music, seconds, seed, number)
     made, params = _capture(clean, seed, number, severity)
-    known = {"stems_wet": made.stems_wet[0].numpy(), "stems_dry": made.stems_dry[0].numpy(), "present": present}
-    if not present.any():
-        known = {}
+    known = {"crowd": made.crowd[0].numpy()}
+    if present.any():
+        known |= {"stems_wet": made.stems_wet[0].numpy(), "stems_dry": made.stems_dry[0].numpy(), "present": present}
     capture, wet = made.capture[0].numpy(), made.stems_wet[0].sum(0).numpy()
     gaps = gap_mask(capture.shape[-1], params["gaps"])
     return Case(f"capture {number:03d}", capture, made.stems_dry[0].sum(0).numpy(), gaps, wet, capture - wet, **known)

@@ -94,14 +94,14 @@ def measure(model: HTDemucs, cache: Path, split: str, limit: int = 0) -> Found:
     found = Found()
     separation.separate(model, torch.zeros(2, RATE))  # the first run costs more, and is none of the plans'
     for example in track(separation.choose(cache, split, limit), "Separating", console=Console(stderr=True)):
-        capture, wet, _ = separation.read(cache, example)
+        capture, wet, _, crowd = separation.read(cache, example)
         found.songs.append(example["song"])
         found.lengths.append(capture.shape[-1] / RATE)
         for name, plan in PLANS.items():
             begun = time.process_time()
             stems = separate_by(model, torch.from_numpy(capture), plan)
             found.seconds[name].append(time.process_time() - begun)
-            values = separation.score(stems, wet, np.array(example["present"]), capture)
+            values = separation.score(stems, wet, np.array(example["present"]), capture, crowd)
             for measured in MEASURES:
                 found.plans[name][measured].append(values.get(measured, float("nan")))
     return found

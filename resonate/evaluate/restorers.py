@@ -94,9 +94,9 @@ def score(output: np.ndarray, case: Case) -> dict[str, float]:
               "balance_error": balance_error(output, case.reference)}
     if case.gaps.any():
         values["gap_db"] = measures.gap_db(output, case.gaps)
-    if case.wet is not None and case.noise is not None:
-        before = measures.project(case.capture, case.wet, case.noise)
-        after = measures.project(output, case.wet, case.noise)
+    if case.wet is not None and case.interferer is not None:
+        before = measures.project(case.capture, case.wet, case.interferer)
+        after = measures.project(output, case.wet, case.interferer)
         values["noise_attenuation"] = measures.noise_attenuation(before, after)
     return {name: value for name, value in values.items() if np.isfinite(value)}
 

@@ -29,9 +29,9 @@ class Case:
 
     capture, reference: (channels, time) float32, the recording and the clean mix; gaps: boolean (time,), True where
     there is known to be no music; wet: the music as it is in the capture, or None; noise: all else in it, or None;
-    stems_wet, stems_dry: (4, 2, time), the stems as captured and clean, or None; present: (4,) bool, which stems are
-    known apart; start: samples at 44.1 kHz of the recording that were cut before `capture` begins; facts: what else
-    was found out about it, by name.
+    crowd: the crowd's part of that, as captured, where it is known alone; stems_wet, stems_dry: (4, 2, time), the stems
+    as captured and clean, or None; present: (4,) bool, which stems are known apart; start: samples at 44.1 kHz of the
+    recording that were cut before `capture` begins; facts: what else was found out about it, by name.
     """
 
     name: str
@@ -45,6 +45,12 @@ class Case:
     present: np.ndarray | None = None
     start: int = 0
     facts: dict[str, float] = field(default_factory=dict)
+    crowd: np.ndarray | None = None
+
+    @property
+    def interferer(self) -> np.ndarray | None:
+        """What `noise_attenuation` follows: the crowd where it is known alone, else all that is not music, or None."""
+        return self.noise if self.crowd is None else self.crowd
 
 
 def stft(x: np.ndarray) -> np.ndarray:

@@ -93,19 +93,21 @@ def shared(estimates: np.ndarray, x: np.ndarray, exponent: float = 1.0) -> np.nd
     return apply_gain(whole, torch.from_numpy(masks)).numpy()
 
 
-def score(estimates: np.ndarray, wet: np.ndarray, present: np.ndarray, capture: np.ndarray | None = None
-          ) -> dict[str, float]:
+def score(estimates: np.ndarray, wet: np.ndarray, present: np.ndarray, capture: np.ndarray | None = None,
+          crowd: np.ndarray | None = None) -> dict[str, float]:
     """Figures of one recording's stems, and where ``capture`` is given of the crowd under their sum.
 
     Args:
         estimates: (4 or more, 2, T); sources beyond the stems do not count.
         wet: (4, 2, T) references.
         present: (4,) bool, which stems are known apart; the others count as part of "other".
-        capture: (2, T); what it holds beside the music is the noise of ``noise_attenuation``.
+        capture: (2, T), the recording.
+        crowd: (2, T), what ``noise_attenuation`` follows; without it all that the recording holds beside the music.
     """
     values = stems.scores(estimates[: len(STEMS)], wet, None, present)
     if capture is not None:
-        music, noise = wet.sum(0), capture - wet.sum(0)
+        music = wet.sum(0)
+        noise = capture - music if crowd is None else crowd
         before = measures.project(capture, music, noise)
         after = measures.project(estimates[: len(STEMS)].sum(0), music, noise)
         for name in ("noise_attenuation", "music_distortion"):
@@ -137,10 +139,10 @@ def choose(cache: Path, split: str, limit: int = 0) -> list[dict[str, Any]]:
     return examples
 
 
-def read(cache: Path, example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Capture (2, T), captured stems (4, 2, T) and clean stems (4, 2, T) of an example."""
-    rows = shards.read_audio(cache, example, slice(10))
-    return rows[0], rows[1:5], rows[6:10]
+def read(cache: Path, example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Capture (2, T), captured stems (4, 2, T), clean stems (4, 2, T) and, where the cache has it, the crowd (2, T)."""
+    rows = shards.read_audio(cache, example)
+    return rows[0], rows[1:5], rows[6:10], shards.crowd_of(rows)
 
 
 def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0, clean: bool = False,
@@ -161,7 +163,7 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
     """
     found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for example in track(choose(cache, split, limit), "Separating", console=Console(stderr=True)):
-        capture, wet, dry = read(cache, example)
+        capture, wet, dry, crowd = read(cache, example)
         heard = dry.sum(0) if clean else capture
         reference = dry if clean or target == "dry" else wet
         outputs = {INPUT: as_input(heard), **{name: separate(model, torch.from_numpy(heard))
@@ -170,7 +172,7 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
                     for name in models for e in exponents}
         around = None if clean or target == "dry" else capture
         for system, estimates in outputs.items():
-            values = score(estimates, reference, np.array(example["present"]), around)
+            values = score(estimates, reference, np.array(example["present"]), around, crowd)
             for place in ("all",) if clean else (severity_bin(example["severity"]), "all"):
                 for name, value in values.items():
                     found[place][system][name].append(value)

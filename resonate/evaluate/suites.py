@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from resonate.data import shards
 from resonate.errors import UserError
 from resonate.evaluate import cases, material
 from resonate.evaluate.rivals import Case
 from resonate.evaluate.settings import EvaluateConfig
 from resonate.evaluate.store import describe
 from resonate.restore.arguments import find_inputs
+
+log = logging.getLogger(__name__)
 
 #: Upper edges of the severity groups, and their names.
 SEVERITIES = (
@@ -65,6 +69,9 @@ def _demo(config: EvaluateConfig) -> list[Item]:
 def _captures(config: EvaluateConfig) -> list[Item]:
     if config.cache is not None:
         folder, files = Path(config.cache), (Path(config.cache) / "index.json",)
+        if shards.CROWD not in shards.read_index(folder)["rows"]:
+            log.warning("%s was rendered without crowd=true: its noise_attenuation is that of all that is not music, "
+                        "overload and codec among it.", folder)
         return [
             Item(Path(example["file"]).stem, str(example["song"]), partial(cases.cached, folder, example),
                  float(example["severity"]), severity_group(float(example["severity"])), files=files)

@@ -42,9 +42,9 @@ class Score:
     """One system on one recording: `values` by measure name, and what the verdict compares.
 
     in_music: f_sdr and lsd on the stretches with music. projection: on the reference and the noise, for
-    `music_distortion`; crowd: on the captured music and the noise, for `noise_attenuation` (the same where the captured
-    music is not known). heard: the mid output with its gaps, mid reference and mid noise (or None) without, and where
-    these are.
+    `music_distortion`; crowd: on the captured music and the crowd, for `noise_attenuation` (on the noise where the
+    crowd is not known alone; as `projection` where the captured music is not known). heard: the mid output with its
+    gaps, mid reference and mid noise (or None) without, and where these are.
     """
 
     values: dict[str, float]
@@ -82,6 +82,7 @@ def score(
     rate: int = RATE,
     gaps: np.ndarray | Iterable[tuple[float, float]] | None = None,
     noise: np.ndarray | None = None,
+    crowd: np.ndarray | None = None,
     wet: np.ndarray | None = None,
     capture: np.ndarray | None = None,
 ) -> Score:
@@ -90,8 +91,9 @@ def score(
     `gaps`: boolean (time,) or pairs of seconds on the reference's clock; None finds them in the reference.
     `noise`: all in the capture that is not its music (crowd, handling, and what overload and codec added), on the
     reference's clock; without it there is no projection. `wet`: the music as it is in the capture, on the same clock;
-    with it the crowd is told from the room's tail, which a short filter of the dry reference cannot draw. What overload
-    and codec added follows the music, so where it is most of the noise, the attenuation has a ceiling. `capture`: the
+    with it the crowd is told from the room's tail, which a short filter of the dry reference cannot draw. `crowd`: the
+    crowd's part of the noise, whose attenuation is then told. Without it that of all of the noise is, and what overload
+    and codec added follows the music: where that is most of the noise, the attenuation has a ceiling. `capture`: the
     recording that `output` was made of, on the reference's clock but for a lag; with it the output is laid on the
     reference where the recording lies (its captured music, where known), and only its delay against the recording is
     looked for: what each output fits best may be another reflection of the room. Lengths may differ by the lag; only
@@ -105,7 +107,8 @@ def score(
     else:
         mask = measures.gap_mask(len(c), gaps, rate)
     own = None if capture is None else find_lag(y, capture, rate)
-    crowd = None if wet is None or noise is None else _of_crowd(y, to_mid(wet), to_mid(noise), mask, rate, own)
+    followed = noise if crowd is None else crowd
+    apart = None if wet is None or followed is None else _of_crowd(y, to_mid(wet), to_mid(followed), mask, rate, own)
     lag = find_lag(y, c, rate) if own is None else own + find_lag(capture if wet is None else wet, c, rate)
     others = (c, mask) if noise is None else (c, mask, to_mid(noise))
     y, c, mask, *rest = cut_to_overlap(lag, y, *others)
@@ -121,17 +124,17 @@ def score(
     else:
         in_music = {name: values[name] for name in ("f_sdr", "lsd")}
     projection = project(y, c, rest[0]) if rest else None
-    crowd = projection if crowd is None else crowd
-    return Score(values, lag, in_music, projection, crowd, (whole, c, rest[0] if rest else None, mask))
+    apart = projection if apart is None else apart
+    return Score(values, lag, in_music, projection, apart, (whole, c, rest[0] if rest else None, mask))
 
 
 def _of_crowd(
-    y: np.ndarray, wet: np.ndarray, noise: np.ndarray, gaps: np.ndarray, rate: int, lag: int | None
+    y: np.ndarray, wet: np.ndarray, crowd: np.ndarray, gaps: np.ndarray, rate: int, lag: int | None
 ) -> Projection:
-    """Projection of a mid output on captured music and noise, aligned to the captured music (by `lag`, where known):
+    """Projection of a mid output on captured music and crowd, aligned to the captured music (by `lag`, where known):
     the dry reference may fit a reflection of the room best, later than the taps reach."""
     lag = find_lag(y, wet, rate) if lag is None else lag
-    y, music, rest, mask = cut_to_overlap(lag, y, wet, noise, gaps)
+    y, music, rest, mask = cut_to_overlap(lag, y, wet, crowd, gaps)
     return project(*(np.where(mask, 0.0, x) for x in (y, music, rest)))
 
 
