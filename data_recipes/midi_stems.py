@@ -259,6 +259,7 @@ def main(argv: list[str] | None = None) -> None:
                             "shipped; add --allow-gpl to take it.")
     if opts.renditions < 1 or opts.workers < 1:
         raise UserError("--renditions and --workers take whole numbers from 1 on.")
+    earlier_songs(opts.out)  # a table of someone else's is refused before anything is downloaded
     cache = opts.cache or opts.out / ".cache"
     sources = [song for package in opts.packages for song in from_package(package, opts.debs, cache)]
     sources += from_folder(opts.midi, opts.licence, opts.artist) if opts.midi else []

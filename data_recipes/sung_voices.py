@@ -200,7 +200,9 @@ def main(argv: list[str] | None = None) -> None:
     opts = args.parse_args(argv)
     if opts.songs < 1 or not 10 <= opts.seconds <= 600:
         raise UserError("--songs takes whole numbers from 1 on, --seconds 10 to 600.")
-    singing.vocoder()  # before anything is downloaded
+    # Before anything is downloaded: what is needed, and whether --out holds a table of someone else's.
+    singing.vocoder()
+    earlier_songs(opts.out)
     cache = opts.cache or opts.out / ".cache"
     speakers = from_folder(opts.speech, opts.licence) if opts.speech else []
     speakers += [speaker for package in opts.packages for speaker in from_package(package, opts.debs, cache)]

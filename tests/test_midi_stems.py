@@ -231,10 +231,13 @@ def test_a_song_given_twice_is_rendered_once(tmp_path, monkeypatch):
     assert read_table(tmp_path / "left_out.tsv") == []
 
 
-def test_a_table_of_the_users_own_is_not_overwritten(tmp_path):
+def test_a_table_of_the_users_own_is_not_overwritten(tmp_path, monkeypatch):
     (tmp_path / "songs.tsv").write_text("song\tartist\nMine\tMe\n")
-    with pytest.raises(UserError, match="not written by a recipe"):
-        midi_stems.build([], tmp_path, [])
+    monkeypatch.setattr(midi_stems.synth, "check", lambda: None)
+    monkeypatch.setattr(midi_stems, "from_package", lambda *_: pytest.fail("downloaded before it was refused"))
+    for refused in (lambda: midi_stems.build([], tmp_path, []), lambda: midi_stems.main(["--out", str(tmp_path)])):
+        with pytest.raises(UserError, match="not written by a recipe"):
+            refused()
     assert "Mine" in (tmp_path / "songs.tsv").read_text()
 
 

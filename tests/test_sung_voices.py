@@ -121,10 +121,13 @@ def test_made_again_nothing_changes_and_new_songs_are_added(tmp_path: Path) -> N
     assert not list(out.glob(".*part"))
 
 
-def test_a_table_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_table_of_the_users_own_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "songs.tsv").write_text("song\tartist\nMine\tMe\n")
-    with pytest.raises(UserError, match="not written by a recipe"):
-        sung_voices.build([], tmp_path, 1, 10.0)
+    monkeypatch.setattr(sung_voices, "from_package", lambda *_: pytest.fail("downloaded before it was refused"))
+    for refused in (lambda: sung_voices.build([], tmp_path, 1, 10.0),
+                    lambda: sung_voices.main(["--out", str(tmp_path)])):
+        with pytest.raises(UserError, match="not written by a recipe"):
+            refused()
     assert "Mine" in (tmp_path / "songs.tsv").read_text()
 
 
