@@ -19,6 +19,7 @@ from resonate.restore import grid, operator
 from resonate.restore.command import main
 from resonate.restore.config import Choose
 from resonate.restore.deliver import LEDGER
+from resonate.restore.diagnosis import clean
 from resonate.restore.networks import MASK_UNIT, ratio_masks, stem_masks
 from resonate.restore.proof import prove
 from resonate.restore.stages import chain
@@ -131,6 +132,23 @@ def test_the_proof_fails_for_what_the_operators_did_not_make(results, tmp_path):
     gain[:] = 1000
     np.save(tmp_path / "beyond" / "work" / "gain.npy", gain)
     assert not prove(tmp_path / "beyond", path).holds
+
+
+def test_a_finished_mix_at_another_rate_is_proved_by_its_gains_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(clean, "faults", lambda diagnosis, limits: [])
+    t = np.arange(57_600) / 48000
+    # A tone that 44.1 kHz holds no more.
+    audio.write(tmp_path / "x.wav", (music(1.2, 48000) + 0.1 * np.sin(2 * np.pi * 22500 * t)).astype("f4"), 48000)
+    words = (str(tmp_path / "x.wav"), "-o", str(tmp_path / "out"), "mode=reveal", "threads=1", *weights_arguments())
+    assert main(list(words)) == 0
+    proof = prove(tmp_path / "out" / "x", tmp_path / "x.wav")
+    assert proof.holds and proof.gain_least == proof.gain_most == 1.0 and proof.error_dbfs == -np.inf
+    kept = tmp_path / "out" / "x" / "work" / "gain.npy"
+    gain = np.load(kept)
+    for other in (0.5, 1.5):
+        gain[3, 100] = other
+        np.save(kept, gain)
+        assert not prove(tmp_path / "out" / "x", tmp_path / "x.wav").holds, other
 
 
 def test_the_operators_by_hand_without_the_pipeline(results):
