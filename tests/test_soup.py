@@ -40,6 +40,13 @@ def test_the_mean_is_that_of_each_weight_and_says_what_it_is_made_of(runs, tmp_p
     assert [m["sha256"] for m in made_of] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in runs[:2]]
 
 
+def test_a_file_that_leaves_out_a_setting_has_its_default(runs, tmp_path):
+    settings = {name: value for name, value in TINY.to_dict().items() if name != "hears_music"}
+    older = save_weights(load_restorer(runs[0]), tmp_path / "older.safetensors", "restorer", settings)
+    soup.average("restorer", [older, runs[0]], tmp_path / "mean.safetensors")
+    assert load_restorer(tmp_path / "mean.safetensors").config.hears_music is TINY.hears_music
+
+
 def test_order_does_not_matter_and_the_mean_with_itself_is_itself(runs, tmp_path):
     results = []
     for k, files in enumerate((runs[:2], runs[1::-1], [runs[0], runs[0]])):

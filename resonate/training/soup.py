@@ -14,10 +14,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from resonate.errors import UserError, command
+from resonate.models.restorer import Restorer
 from resonate.models.weights import load_restorer, load_separator, read_header, save_weights
 
 log = logging.getLogger(__name__)
@@ -46,24 +49,31 @@ def average(kind: str, files: Sequence[Path], output: Path, weights: Sequence[fl
     if len(shares) != len(files) or not all(0 < share < float("inf") for share in shares):
         raise UserError(f"--weights takes {len(files)} numbers above 0, one for each file.")
     headers = [read_header(path, kind) for path in files]
-    settings = [{name: value for name, value in header["settings"].items() if name not in _CALIBRATED}
-                for header in headers]
-    for path, found in zip(files, settings, strict=True):
-        if found != settings[0]:
+    models = [_LOAD[kind](path) for path in files]
+    architectures = [_architecture(model, header["settings"])
+                     for model, header in zip(models, headers, strict=True)]
+    for path, found in zip(files, architectures, strict=True):
+        if found != architectures[0]:
             raise UserError(f"{path} holds another architecture than {files[0]}; only runs of one can be averaged.")
     # In double precision, so that the order of the files does not matter to a bit.
     total: dict[str, torch.Tensor] = {}
-    for path, share in zip(files, shares, strict=True):
-        for name, tensor in _LOAD[kind](path).state_dict().items():
+    for each, share in zip(models, shares, strict=True):
+        for name, tensor in each.state_dict().items():
             part = tensor.double() * (share / sum(shares))
             total[name] = total[name] + part if name in total else part
-    model = _LOAD[kind](files[0])
+    model = models[0]
     model.load_state_dict({name: total[name].to(tensor.dtype) for name, tensor in model.state_dict().items()})
     made_of = [{"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "share": share / sum(shares),
                 "record": header["record"]} for path, share, header in zip(files, shares, headers, strict=True)]
     calibrated = {name: value for name, value in _CALIBRATED.items() if name in headers[0]["settings"]}
     save_weights(model, output, kind, {**headers[0]["settings"], **calibrated}, {"mean_of": made_of})
     log.info("mean of %d files, written to %s", len(files), output)
+
+
+def _architecture(model: nn.Module, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the network; those of a restorer that older files leave out are there with their defaults."""
+    full = model.config.to_dict() if isinstance(model, Restorer) else settings
+    return {name: value for name, value in full.items() if name not in _CALIBRATED}
 
 
 @command
