@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from resonate.audio import AudioError
 from resonate.errors import UserError
 from resonate.report import account, embed, look, player, previews, words
 from resonate.report.sounds import Sound, collect
+
+log = logging.getLogger(__name__)
 
 #: The page may load what lies beside it (`file:` where it is opened from disk) and nothing else.
 POLICY = (
@@ -24,7 +29,8 @@ def build(folder: Path, report: Mapping[str, Any]) -> None:
 
     `report` is what report.json holds; what it lacks is left out of the page. The page refers to its media by relative
     paths and to nothing else. Of a diagnosis alone it shows what was found, and the pictures of the recording; nothing
-    is written to play. Raises UserError where there is no master or the folder cannot be written.
+    is written to play. A recording that cannot be read any more is left out of it. Raises UserError where there is no
+    master or the folder cannot be written.
     """
     folder = Path(folder)
     sounds = collect(folder, report)
@@ -33,15 +39,21 @@ def build(folder: Path, report: Mapping[str, Any]) -> None:
     songs = report.get("diagnosis", {}).get("songs", {}).get("songs", [])
     parts = previews.stretches(seconds, songs)
     try:
-        seen: list[str] = []
-        if sounds:
-            (folder / "report").mkdir(exist_ok=True)
-            seen = look.figures(folder / "report", sounds, report, parts, seconds)
+        try:
+            seen, played = _media(folder, sounds, report, parts, seconds)
+        except AudioError as error:
+            if "input" not in sounds or sounds["input"].ours:
+                raise
+            # The result does not need it: a page without it is worth more than none.
+            log.warning("the page shows no recording: %s", error)
+            del sounds["input"]
+            shutil.rmtree(folder / "report")
+            seen, played = _media(folder, sounds, report, parts, seconds)
         name = str(report.get("input", {}).get("name") or report.get("name") or folder.name)
         body = [
             f"<h1>{escape(name)}</h1>",
             f'<p class="soft">{escape(words.headline(report, seconds))}</p>',
-            *([] if alone else [player.html(previews.make(folder, sounds, parts), parts, seconds), *seen]),
+            *([] if alone else [played, *seen]),
             "<h2>What was found</h2>",
             account.diagnosis(report),
             *(seen if alone else []),
@@ -60,6 +72,22 @@ def build(folder: Path, report: Mapping[str, Any]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"The page cannot be written to {folder}: {reason}; make room there.") from error
+
+
+def _media(
+    folder: Path, sounds: Mapping[str, Sound], report: Mapping[str, Any], parts: list[tuple[float, float]],
+    seconds: float,
+) -> tuple[list[str], str]:
+    """Write pictures and previews to `folder`/report/; the figures' HTML and the player's (empty for a diagnosis).
+
+    AudioError where the recording itself is shown and cannot be read."""
+    if not sounds:
+        return [], ""
+    (folder / "report").mkdir(exist_ok=True)
+    seen = look.figures(folder / "report", sounds, report, parts, seconds)
+    if "restored" not in sounds:
+        return seen, ""
+    return seen, player.html(previews.make(folder, sounds, parts), parts, seconds)
 
 
 def _seconds(sound: Sound) -> float:

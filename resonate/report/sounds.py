@@ -55,6 +55,8 @@ class Sound:
         if seconds is None and not self.ours:
             pieces = list(self.blocks())
             rate = self.rate
+            if not pieces:
+                raise audio.AudioError(f"{self.files[0]}: ends before {self.start:g} s.")
             return np.concatenate(pieces, axis=1)[:, round(start * rate) :], rate
         if seconds is None:  # what was read would be held twice while it is joined
             with _opened(self.files[0]) as file:
@@ -125,26 +127,24 @@ def collect(folder: Path, report: Mapping[str, Any]) -> dict[str, Sound]:
     """key -> Sound, in the order of the players: input, revealed, restored, extended, the stems, removed, crowd.
 
     Those whose files are not there (no ledger) are left out. Without ledger the input is read where the report says
-    it lies. Of a diagnosis alone there is the input, unless it was changed since. Raises UserError where there is no
-    master.
+    it lies, unless it was changed since. Of a diagnosis alone there is the input at most. Raises UserError where there
+    is no master.
     """
     ledger = folder / "ledger"
     settings, given = report.get("settings", {}), report.get("input", {})
-    if settings.get("diagnose_only"):
-        if given.get("sha256") != given.get("sha256_after"):
-            return {}
-    elif not (folder / "master.wav").is_file():
+    if not settings.get("diagnose_only") and not (folder / "master.wav").is_file():
         raise UserError(f"{folder} holds no master.wav; restore the recording first.")
+    heard = []
     if (ledger / "removed.wav").is_file():
         # removed = input - revealed, so that the two together are the recording as it was read
-        heard = Sound("input", "Recording", "as it came in", (ledger / "removed.wav", ledger / "revealed.wav"))
-    else:
-        heard = Sound(
+        heard = [Sound("input", "Recording", "as it came in", (ledger / "removed.wav", ledger / "revealed.wav"))]
+    elif given.get("sha256") == given.get("sha256_after", given.get("sha256")):
+        heard = [Sound(
             "input", "Recording", "as it came in", (Path(str(given.get("path", ""))),),
             float(settings.get("start") or 0.0), settings.get("duration"), ours=False,
-        )  # fmt: skip
+        )]  # fmt: skip
     sounds = [
-        heard,
+        *heard,
         Sound("revealed", "Revealed", "what was captured, brought out; nothing added", (ledger / "revealed.wav",)),
         Sound("restored", "Restored", "the finished track, master.wav", (folder / "master.wav",)),
         Sound("extended", "Extended", "what was filled in where nothing was captured", (ledger / "extended.wav",)),
