@@ -14,6 +14,7 @@ from restoring import infer, music, tiny_weights, weights_arguments
 from resonate import audio
 from resonate.errors import UserError, command
 from resonate.models.weights import save_weights
+from resonate.restore import command as restoring
 from resonate.restore import work
 from resonate.restore.command import main
 
@@ -212,6 +213,67 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, capsys):
     assert "2 of 4 recordings are done, 2 failed" in screen.out
     assert "bad.m4a" in screen.err and "b.wav" in screen.err and screen.err.count("\n") == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".hydra", "a", "c"]
+
+
+@pytest.mark.parametrize("failure", [ValueError("odd"), RuntimeError("shapes\ndiffer"), MemoryError()])
+def test_an_error_that_nobody_foresaw_does_not_stop_the_others(failure, tmp_path, capsys, monkeypatch):
+    real = restoring.restore
+
+    def restore(path, *rest):
+        if path.name == "a.wav":
+            raise failure
+        return real(path, *rest)
+
+    monkeypatch.setattr(restoring, "restore", restore)
+    for name in ("a", "b"):
+        audio.write(tmp_path / f"{name}.wav", music(0.6, 44100), 44100)
+    words = ["-o", str(tmp_path / "out"), *weights_arguments(), "diagnose_only=true"]
+    assert main([str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), *words]) == 1
+    screen = capsys.readouterr()
+    assert one_sentence(screen.err) and "1 of 2 recordings are done, 1 failed" in screen.out
+    (written,) = (tmp_path / "out" / ".hydra").glob("*/infer.log")
+    foreseen = isinstance(failure, MemoryError)
+    assert (str(written) in screen.err) != foreseen
+    assert ("Traceback" in written.read_text()) != foreseen
+    assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == ["b"]
+    if not foreseen:  # alone, it is shown as it is: nothing else waits for its turn
+        with pytest.raises(type(failure)):
+            main([str(tmp_path / "a.wav"), *words])
+
+
+def test_names_that_fit_nothing_do_not_stop_the_others(tmp_path, capsys):
+    audio.write(tmp_path / "a.wav", music(0.6, 44100), 44100)
+    (tmp_path / "empty").mkdir()
+    odd = [str(tmp_path / "mistyped.wav"), str(tmp_path / "empty")]
+    words = ["-o", str(tmp_path / "out"), *weights_arguments(), "diagnose_only=true"]
+    assert main([odd[0], str(tmp_path / "a.wav"), odd[1], *words]) == 1
+    screen = capsys.readouterr()
+    assert "1 of 3 recordings are done, 2 failed" in screen.out
+    assert "no such file" in screen.err and "no recordings in this folder" in screen.err
+    assert screen.err.count("\n") == 2 and (tmp_path / "out" / "a" / "report.json").is_file()
+    assert main([*odd, *words]) == 2
+    screen = capsys.readouterr()
+    assert screen.err.count("\n") == 2 and "0 of 2 recordings are done, 2 failed" in screen.out
+
+
+def test_a_result_that_must_stay_is_told_before_any_work(tmp_path, capsys, request):
+    for name in ("a", "b"):
+        audio.write(tmp_path / f"{name}.wav", music(0.6, 44100), 44100)
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "diary.txt").write_text("dear")
+    words = ["-o", str(tmp_path / "out"), *weights_arguments()]
+    assert main([str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), *words, "diagnose_only=true"]) == 1
+    screen = capsys.readouterr()
+    told = screen.out.splitlines()
+    assert told[0].startswith("Left out: ") and "is not a result" in told[0] and told[1].startswith("1 recording, ")
+    assert f"{tmp_path / 'a.wav'}" not in told and "1 of 2 recordings are done, 1 failed" in told[-1]
+    assert one_sentence(screen.err) and "is not a result" in screen.err
+    request.getfixturevalue("no_models")
+    before = sorted((tmp_path / "out").rglob("*"))
+    assert main([str(tmp_path / "a.wav"), *words]) == 2
+    screen = capsys.readouterr()
+    assert one_sentence(screen.err) and "is not a result" in screen.err and not screen.out
+    assert sorted((tmp_path / "out").rglob("*")) == before
 
 
 def test_a_network_that_gives_nan_is_an_error_not_a_result(tmp_path, capsys, monkeypatch):

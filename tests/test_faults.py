@@ -30,7 +30,7 @@ from resonate.restore.command import main
 from resonate.restore.deliver import Master
 from resonate.restore.prepare import Ingest
 from resonate.restore.results import RUNS
-from resonate.restore.scratch import lock, scratch_folder, scratch_path
+from resonate.restore.scratch import DONE, lock, scratch_folder, scratch_path
 from resonate.restore.store import Store
 
 
@@ -129,6 +129,11 @@ def test_an_unusable_recording_leaves_nothing_and_a_usable_one_its_work(tmp_path
     with pytest.raises(UserError), scratch_folder(tmp_path / "x"):
         raise UserError("weights")
     assert scratch_path(tmp_path / "x").is_dir()
+    with pytest.raises(audio.AudioError), scratch_folder(tmp_path / "x") as scratch:
+        (scratch / "ingest-1").mkdir()
+        (scratch / "ingest-1" / DONE).touch()
+        raise audio.AudioError("gone since")
+    assert (scratch / "ingest-1" / DONE).is_file()
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(recording, tmp_path, capsys, monkeypatch):
@@ -168,6 +173,42 @@ def test_a_file_that_is_deleted_once_it_was_read_costs_nothing(recording, tmp_pa
     assert report["input"]["sha256_after"] is None and any("deleted" in note for note in report["notes"])
 
 
+@pytest.mark.parametrize("when", ["deleted", "shorter", "deleted while the page is made"])
+def test_the_page_does_without_a_recording_that_is_no_more_what_was_read(when, recording, tmp_path, monkeypatch):
+    finish, collect = Master.run, page.collect
+
+    def master(self, work):
+        if when == "deleted":
+            recording.unlink()
+        elif when == "shorter":
+            audio.write(recording, music(0.6, 44100), 44100)
+        return finish(self, work)
+
+    def collected(folder, report):
+        sounds = collect(folder, report)
+        recording.unlink(missing_ok=True)
+        return sounds
+
+    monkeypatch.setattr(Master, "run", master)
+    if when == "deleted while the page is made":
+        monkeypatch.setattr(page, "collect", collected)
+    assert run(recording, "-o", tmp_path / "out", "ledger=false", "start=0.7") == 0
+    result = tmp_path / "out" / "x"
+    media = {path.name for path in (result / "report").iterdir()}
+    assert {"spectrogram_restored.png", "restored.m4a"} <= media and not [name for name in media if "input" in name]
+    text = (result / "report.html").read_text("utf-8")
+    assert "report/restored.m4a" in text and "input.m4a" not in text
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [RUNS, "x"]
+
+
+def test_a_full_disk_while_comparing_is_one_sentence(recording, tmp_path, monkeypatch, capsys, no_page):
+    monkeypatch.setattr(command, "compare", full)
+    assert run(recording, "-o", tmp_path / "out", f"reference={recording}", "ledger=false") == 1
+    error = capsys.readouterr().err
+    assert one_sentence(error) and "cannot be compared" in error and "is full" in error
+    assert (tmp_path / "out" / "x" / "master.wav").is_file()
+
+
 def faststart(path: Path, seconds: float, rate: int = 44100) -> None:
     """An m4a with its index before the sound, as streaming services and some recorders write it."""
     audio.encode(path, music(seconds, rate), rate)
@@ -181,7 +222,7 @@ def faststart(path: Path, seconds: float, rate: int = 44100) -> None:
     moved.replace(path)
 
 
-def test_a_truncated_m4a_gives_what_decodes_and_says_how_much(tmp_path):
+def test_a_truncated_m4a_gives_what_decodes_and_says_how_much(tmp_path, capsys):
     path = tmp_path / "cut.m4a"
     faststart(path, 4.0)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
@@ -191,6 +232,7 @@ def test_a_truncated_m4a_gives_what_decodes_and_says_how_much(tmp_path):
     missing = 4.0 - report["input"]["seconds"]
     (note,) = [n for n in report["notes"] if "before the end that it states" in n]
     assert f"{round(missing * 44100)} samples" in note
+    assert f"note: {note}\n" in capsys.readouterr().out
 
 
 def test_an_m4a_that_lost_its_index_says_so(tmp_path, capsys):

@@ -16,13 +16,14 @@ from restoring import infer, music, weights_arguments
 
 from resonate import STEMS, audio
 from resonate.restore.arguments import parse
-from resonate.restore.command import main, read_config
+from resonate.restore.command import _announce, main, read_config
 from resonate.restore.config import Master
 from resonate.restore.diagnosis import clean
 from resonate.restore.estimate import estimate, used
 from resonate.restore.loudness import LoudnessMeter
 from resonate.restore.mastering import master
-from resonate.restore.pipeline import restore
+from resonate.restore.pipeline import Outcome, restore
+from resonate.restore.screen import Screen
 from resonate.restore.store import Track
 from resonate.restore.work import Models
 
@@ -200,7 +201,43 @@ def test_repeats_refusals_and_overwriting(tmp_path, capsys):
     assert {p: p.stat().st_mtime_ns for p in (out / "x").rglob("*") if p.is_file()} == first
     assert run(path, "-o", out, "ledger=false", "mode=reveal", "overwrite=true") == 0
     assert json.loads((out / "x" / "report.json").read_text())["mode"] == "reveal"
+    capsys.readouterr()
+    assert run(path, "-o", out, "ledger=false", "mode=reveal", "overwrite=true") == 0
+    assert "already done" in capsys.readouterr().out
+    (out / "x" / "master.wav").unlink()
+    assert run(path, "-o", out, "ledger=false", "mode=reveal") == 0
+    assert "already done" not in capsys.readouterr().out and (out / "x" / "master.wav").is_file()
     assert sorted(p.name for p in out.iterdir()) == [".hydra", "x"]
+
+
+@pytest.mark.parametrize("word", ["input", "reference", "tonal_reference"])
+def test_what_a_run_reads_is_not_replaced_by_its_result(word, tmp_path, capsys):
+    path, out = tmp_path / "x.wav", tmp_path / "out"
+    audio.write(path, music(0.6, 44100), 44100)
+    assert run(path, "-o", out, "diagnose_only=true") == 0
+    inside = out / "x" / "x.wav"
+    if word == "input":
+        path.rename(inside)
+    else:
+        shutil.copy(path, inside)
+    words = [inside] if word == "input" else [path, f"{word}={inside}"]
+    before = {p: p.read_bytes() for p in (out / "x").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert run(*words, "-o", out, "ledger=false", "overwrite=true") == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "lies in the result folder" in said.err and not said.out
+    assert {p: p.read_bytes() for p in (out / "x").rglob("*") if p.is_file()} == before
+
+
+def test_notes_and_vetoes_are_told(tmp_path, capsys):
+    report = {
+        "diagnosis": {"words": ["Music was captured."]}, "expected": None, "timings": {"ingest": 1.0},
+        "notes": ["2 damaged packets of 9 were left out"],
+        "stages": [{"name": "restore", "effect": {"taken_back": [{"from": 0, "to": 4}, {"from": 8, "to": 12}]}}],
+    }  # fmt: skip
+    _announce(Screen(), Outcome(tmp_path, report))
+    said = capsys.readouterr().out
+    assert "note: 2 damaged packets of 9 were left out\n" in said and "took back 2 stretches" in said
 
 
 def test_results_that_are_there_ask_for_no_room(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ import pytest
 from resonate.errors import UserError
 from resonate.restore.arguments import find_inputs, parse
 from resonate.restore.command import read_config
-from resonate.restore.results import finished, folder_names
+from resonate.restore.results import check_outside, finished, folder_names
 from resonate.restore.separation import passes
 from resonate.restore.stages import chain
 from resonate.restore.work import find_device
@@ -121,6 +121,24 @@ def test_folders_globs_and_repeats(tmp_path):
         find_inputs([str(tmp_path / "empty")])
 
 
+def test_a_name_that_fits_nothing_does_not_stop_the_others(tmp_path):
+    (tmp_path / "a.m4a").touch()
+    (tmp_path / "empty").mkdir()
+    names, failures = [str(tmp_path / name) for name in ("mistyped.m4a", "empty", "a.m4a", "*.ogg")], {}
+    assert find_inputs(names, failures) == [tmp_path / "a.m4a"]
+    assert {path.name: text.split(": ")[1] for path, text in failures.items()} == {
+        "mistyped.m4a": "there is no such file.",
+        "empty": "there are no recordings in this folder.",
+        "*.ogg": "there is no such file.",
+    }
+    # A glob may stand for several.
+    failures.clear()
+    assert find_inputs([str(tmp_path / "*")], failures) == [tmp_path / "a.m4a"] and len(failures) == 1
+    for name in names[:2]:
+        with pytest.raises(UserError):
+            find_inputs([name], failures)
+
+
 def test_result_names(tmp_path):
     def names(*paths: str) -> list[str]:
         return folder_names([Path(p) for p in paths], tmp_path)
@@ -149,6 +167,7 @@ def test_what_may_be_replaced(tmp_path):
     result(tmp_path / "a", "a.m4a", "1")
     assert finished(tmp_path / "a", "1", overwrite=False)
     assert not finished(tmp_path / "a", "2", overwrite=True)
+    assert finished(tmp_path / "a", "1", overwrite=True)
     with pytest.raises(UserError, match="overwrite=true"):
         finished(tmp_path / "a", "2", overwrite=False)
     with pytest.raises(UserError, match="whole restoration"):
@@ -157,6 +176,31 @@ def test_what_may_be_replaced(tmp_path):
     (tmp_path / "mine" / "diary.txt").write_text("dear")
     with pytest.raises(UserError, match="not a result"):
         finished(tmp_path / "mine", "1", overwrite=True)
+
+
+def test_a_result_that_lacks_a_file_is_made_again(tmp_path):
+    result(tmp_path / "a", "a.m4a", "1")
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    report["files"] = {"master.wav": {"bytes": 3}, "stems/bass.wav": {"bytes": 2}}
+    (tmp_path / "a" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "a" / "stems").mkdir()
+    (tmp_path / "a" / "stems" / "bass.wav").write_bytes(b"12")
+    for content, whole in ((None, False), (b"12", False), (b"123", True)):
+        if content is not None:
+            (tmp_path / "a" / "master.wav").write_bytes(content)
+        assert finished(tmp_path / "a", "1", overwrite=False) == whole
+        assert finished(tmp_path / "a", "1", overwrite=True) == whole
+
+
+def test_files_in_a_result_folder_by_whatever_name(tmp_path):
+    (tmp_path / "out" / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "deep" / "x.m4a").touch()
+    (tmp_path / "link.m4a").symlink_to(tmp_path / "out" / "a" / "deep" / "x.m4a")
+    (tmp_path / "more").symlink_to(tmp_path / "out")
+    for file in (tmp_path / "link.m4a", tmp_path / "more" / "a" / "deep" / "x.m4a"):
+        with pytest.raises(UserError, match="lies in the result folder"):
+            check_outside(tmp_path / "out" / "a", [file])
+        check_outside(tmp_path / "out" / "b", [file])
 
 
 @pytest.mark.parametrize("device", ["cpu:abc", "cpu:", "cuda:99", "mps:x"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,23 @@ def test_a_preview_or_a_diagnosis_leaves_the_work_of_a_stopped_run_alone(recordi
     assert stages_of(go(recording, folder, settings("overwrite=true")))[0] == "stems"
     assert files(folder) == files(result)
     assert [p.name for p in folder.parent.iterdir()] == ["x"]
+
+
+def test_a_namesake_leaves_the_work_of_a_stopped_run_alone(recording, whole, tmp_path):
+    output, (told, _) = tmp_path / "out", whole
+    go(recording, output / "x", settings(), stop_at=told.index(("stems", 0.0)))
+    namesake = tmp_path / "x.wav"
+    audio.write(namesake, music(1.3, 48000, seed=5), 48000)
+    assert results.folder_names([namesake], output) == ["x_wav"]
+    assert results.folder_names([recording], output) == ["x"]
+    moved = tmp_path / "moved" / "x.wav"
+    moved.parent.mkdir()
+    shutil.copy(recording, moved)
+    assert results.folder_names([moved, namesake], output) == ["x", "x_wav"]
+    # Before the namesake's own result is there, too.
+    go(namesake, output / "x_wav", settings(), stop_at=12)
+    assert results.folder_names([namesake], output) == ["x_wav"]
+    assert stages_of(go(recording, output / "x", settings()))[0] == "stems"
 
 
 def test_an_array_that_is_gone_is_made_again(recording, whole, tmp_path):

@@ -79,31 +79,44 @@ def _is_override(word: str) -> bool:
     return named or not os.path.lexists(word)
 
 
-def find_inputs(names: list[str]) -> list[Path]:
+def find_inputs(names: list[str], failures: dict[Path, str] | None = None) -> list[Path]:
     """Files for names, globs and folders, in their order, each once.
 
     A name that exists is never taken for a glob. A folder stands for the recordings in it (by suffix, sorted, not those
-    of its own folders). UserError for a name that fits nothing and a folder without recordings.
+    of its own folders). UserError for a name that fits nothing and a folder without recordings; where `failures` is
+    given and there is more than that one, such a name goes there with the sentence.
     """
     if not names:
         raise UserError("No recording is given: name one, as in infer.py input=show.m4a output=out/.")
+    asked = [path for name in names for path in _fitting(name)]
     found: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if not os.path.lexists(path) and name.startswith("~"):
-            path = path.expanduser()
-        if path.is_dir():
-            found += _in_folder(path)
-        elif os.path.lexists(path):
-            found.append(path)
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(str(path)))] if glob.has_magic(name) else []
-            if not matches:
-                raise UserError(f"{name}: there is no such file.")
-            for match in matches:
-                found += _in_folder(match) if match.is_dir() else [match]
+    for path in asked:
+        try:
+            found += _recordings(path)
+        except UserError as error:
+            if failures is None or len(asked) == 1:
+                raise
+            failures[path] = str(error)
     unique = {os.path.abspath(path): path for path in reversed(found)}
     return [path for path in found if unique.pop(os.path.abspath(path), None) is not None]
+
+
+def _fitting(name: str) -> list[Path]:
+    """The files and folders that a name or a glob stands for; the name itself where there are none."""
+    path = Path(name)
+    if not os.path.lexists(path) and name.startswith("~"):
+        path = path.expanduser()
+    if os.path.lexists(path) or not glob.has_magic(name):
+        return [path]
+    return [Path(match) for match in sorted(glob.glob(str(path)))] or [path]
+
+
+def _recordings(path: Path) -> list[Path]:
+    if path.is_dir():
+        return _in_folder(path)
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: there is no such file.")
+    return [path]
 
 
 def _in_folder(folder: Path) -> list[Path]:

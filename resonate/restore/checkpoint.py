@@ -24,7 +24,7 @@ import numpy as np
 from resonate.audio import Source
 from resonate.models.stats import RecordingStats
 from resonate.restore.config import RestoreConfig
-from resonate.restore.scratch import OLD
+from resonate.restore.scratch import DONE, OLD
 from resonate.restore.store import Store, reopen
 from resonate.restore.work import Stage, Work
 
@@ -144,7 +144,7 @@ def _decode(value: dict[str, Any]) -> Any:
 
 def _read(step: Step) -> dict[str, Any] | None:
     try:
-        done = json.loads((step.folder / "done.json").read_text(encoding="utf-8"), object_hook=_decode)
+        done = json.loads((step.folder / DONE).read_text(encoding="utf-8"), object_hook=_decode)
         return done if done["key"] == step.key and _out_files(step) == done["out"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -220,7 +220,7 @@ def finish(work: Work, step: Step, account: dict[str, Any], scratch: Path, keep:
             name: {"file": item.path.relative_to(scratch).as_posix(), "is": item.describe()}
             for name, item in items.items()
         }
-    write_json(step.folder / "done.json", done)
+    write_json(step.folder / DONE, done)
     work.release(delete=not keep)
 
 

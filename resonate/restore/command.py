@@ -113,19 +113,30 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: Arguments, screen: Screen) -> int:
     config, text = read_config(arguments)
-    inputs = find_inputs(arguments.inputs)
+    failures: dict[Path, str] = {}
+    inputs = find_inputs(arguments.inputs, failures)
+    count = len(inputs) + len(failures)
     output = Path(arguments.output or "restored").expanduser()
     reference = Path(arguments.reference).expanduser() if arguments.reference else None
     if reference is not None:
-        if len(inputs) > 1:
+        if count > 1:
             raise UserError("A reference belongs to one recording: give one input with it.")
         probe(reference)
-    sources, failures = _probe(inputs)
+    sources = _probe(inputs, failures)
     if not sources:
-        return _summary(screen, [], failures, len(inputs))
-    with ready(config, sources, output, screen.say) as run:
+        return _summary(screen, [], failures, count)
+
+    # The summary says it again, but that may be hours away.
+    for reason in failures.values():
+        screen.say(f"Left out: {reason}")
+
+    def leave_out(path: Path, reason: str) -> None:
+        failures[path] = reason
+        screen.say(f"Left out: {reason}")
+
+    with ready(config, sources, output, screen.say, reference, leave_out if count > 1 else None) as run:
         try:
-            _start_log(output, text, arguments.overrides)
+            log_file = _start_log(output, text, arguments.overrides)
         except OSError as error:
             raise UserError(
                 f"The run's log cannot be written to {output} ({error.strerror}): make room there."
@@ -137,24 +148,29 @@ def _run(arguments: Arguments, screen: Screen) -> int:
             try:
                 with screen.progress(run.estimates[path].stages) as tell:
                     outcome = restore(path, folder, config, run.models, tell)
-            except (UserError, OSError, RuntimeError) as error:
-                failures[path] = _reason(error, output)
-                log.error("%s: %s", path, failures[path])
+            except Exception as error:
+                known = _reason(error, output)
+                if known is None and count == 1:
+                    raise
+                failures[path] = known or (
+                    f"{path}: an error that was not foreseen ended it ({type(error).__name__}); {log_file} says where."
+                )
+                log.error("%s: %s", path, failures[path], exc_info=known is None)
                 continue
             done.append(outcome)
             _announce(screen, outcome)
             if reference is not None and not config.diagnose_only:
                 try:
                     screen.say("  " + compare(path, reference, outcome))
-                except UserError as error:
+                except (UserError, OSError, MemoryError) as error:
                     uncompared = True
-                    screen.fail(f"The restoration is done, but cannot be compared: {error}")
-    return max(_summary(screen, done, failures, len(inputs)), int(uncompared))
+                    screen.fail(f"The restoration is done, but cannot be compared: {_reason(error, output)}")
+    return max(_summary(screen, done, failures, count), int(uncompared))
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What a run has before any work: its models, and by recording the result's folder and the estimate."""
+    """What a run has before any work: its models, and by recording that it takes the result's folder and estimate."""
 
     models: Models
     folders: dict[Path, Path]
@@ -163,21 +179,40 @@ class Ready:
 
 @contextmanager
 def ready(
-    config: RestoreConfig, sources: dict[Path, Source], output: Path, say: Callable[[str], None] = lambda text: None
+    config: RestoreConfig, sources: dict[Path, Source], output: Path, say: Callable[[str], None] = lambda text: None,
+    reference: Path | None = None, leave_out: Callable[[Path, str], None] | None = None,
 ) -> Iterator[Ready]:
     """Check all that can be checked before any work, `say` the estimate, and hold `output` with the networks loaded.
 
-    UserError for a tonal reference, weights, an output or a disk that cannot be used, and where another run holds it.
+    `leave_out` is told of each recording whose result's place must be left alone, and why; the others are taken.
+
+    UserError for a tonal reference, weights, an output or a disk that cannot be used, where another run holds it, and,
+    without `leave_out`, for such a recording.
     """
+    read = [*sources, *([reference] if reference else [])]
     if config.tonal_reference is not None:
-        probe(Path(config.tonal_reference))
+        read.append(Path(config.tonal_reference))
+        probe(read[-1])
     models = Models(config)
     models.check()
     is_new = results.check_output(output)
     names = results.folder_names(list(sources), output)
-    folders = {path: output / name for path, name in zip(sources, names, strict=True)}
-    estimates = {path: estimate(source, config, models) for path, source in sources.items()}
-    ahead = {path: item for path, item in estimates.items() if not is_done(path, folders[path], config, models)}
+    folders: dict[Path, Path] = {}
+    estimates: dict[Path, Estimate] = {}
+    ahead: dict[Path, Estimate] = {}
+    for (path, source), name in zip(sources.items(), names, strict=True):
+        folder = output / name
+        try:
+            results.check_outside(folder, read)
+            is_ahead = not is_done(path, folder, config, models)
+        except UserError as error:
+            if leave_out is None:
+                raise
+            leave_out(path, str(error))
+            continue
+        folders[path], estimates[path] = folder, estimate(source, config, models)
+        if is_ahead:
+            ahead[path] = estimates[path]
     if ahead:
         say(sentence(list(ahead.values()), models.device))
         try:
@@ -188,27 +223,33 @@ def ready(
             raise
     busy = f"Another run is writing to {output}; wait for it, or choose another output."
     with lock(output / results.RUNS / "lock", busy):
-        models.load()
+        if ahead:
+            models.load()
         yield Ready(models, folders, estimates)
 
 
-def _probe(inputs: list[Path]) -> tuple[dict[Path, Source], dict[Path, str]]:
-    """Headers of all inputs that have one, and why the others have not."""
+def _probe(inputs: list[Path], failures: dict[Path, str]) -> dict[Path, Source]:
+    """Headers of all inputs that have one; why the others have not goes to `failures`."""
     sources: dict[Path, Source] = {}
-    failures: dict[Path, str] = {}
     for path in inputs:
         try:
             sources[path] = probe(path)
         except UserError as error:
             failures[path] = str(error)
-    return sources, failures
+    return sources
 
 
-def _reason(error: Exception, output: Path) -> str:
-    if isinstance(error, RuntimeError):
-        if "out of memory" not in str(error):
-            raise error
+def _reason(error: Exception, output: Path) -> str | None:
+    """The sentence for a failure; None for one that nobody foresaw."""
+    if isinstance(error, RuntimeError) and "out of memory" in str(error):
         return "The device's memory is full; give the same command again with device=cpu, which takes longer."
+    if isinstance(error, MemoryError):
+        return (
+            "The machine's memory is full; what is done so far is kept: close other programs, give the same command "
+            "again, and it goes on from there."
+        )
+    if not isinstance(error, (UserError, OSError)):
+        return None
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
@@ -227,6 +268,8 @@ def _announce(screen: Screen, outcome: Outcome) -> None:
         return
     for sentence_ in [*outcome.report["diagnosis"]["words"], *(outcome.report["expected"] or {}).get("words", [])]:
         screen.say(f"  {sentence_}")
+    for text in outcome.told():
+        screen.say(f"  note: {text}")
     took = sum(outcome.report["timings"].values())
     screen.say(f"  done in {took:.1f} s: {outcome.folder}")
 
@@ -253,8 +296,8 @@ class _Log(logging.FileHandler):
             super().close()
 
 
-def _start_log(output: Path, settings: str, overrides: list[str]) -> None:
-    """Keep the run's settings and log below the output, as Hydra would."""
+def _start_log(output: Path, settings: str, overrides: list[str]) -> Path:
+    """Keep the run's settings and log below the output, as Hydra would; the log."""
     folder = output / results.RUNS / time.strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(settings, encoding="utf-8", errors="backslashreplace")
@@ -267,3 +310,4 @@ def _start_log(output: Path, settings: str, overrides: list[str]) -> None:
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
+    return folder / "infer.log"

@@ -21,7 +21,7 @@ from resonate.restore import checkpoint, results
 from resonate.restore.checkpoint import Step
 from resonate.restore.config import RestoreConfig
 from resonate.restore.expected import expected
-from resonate.restore.scratch import clear, move_in_place, scratch_folder
+from resonate.restore.scratch import OWNER, clear, move_in_place, scratch_folder
 from resonate.restore.stages import chain
 from resonate.restore.work import Models, Work
 from resonate.usage import peak_mb
@@ -41,6 +41,14 @@ class Outcome:
     folder: Path
     report: dict[str, Any]
     already: bool = False
+
+    def told(self) -> list[str]:
+        """What a reader must know before trusting the result: the notes, and in a sentence what the checks of
+        faithfulness took back."""
+        from resonate.report import words
+
+        taken_back = words.taken_back(self.report)
+        return [*self.report["notes"], *([words.vetoes(taken_back)] if taken_back else [])]
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,12 @@ def _identity(path: Path, config: RestoreConfig, models: Models) -> _Identity:
 
 
 def is_done(path: Path, folder: Path, config: RestoreConfig, models: Models) -> bool:
-    """Whether `folder` holds exactly this result, so that :func:`restore` has nothing to do."""
-    report = None if config.overwrite else results.read_report(folder)
-    return report is not None and report["settings_key"] == _identity(path, config, models).key
+    """Whether `folder` holds exactly this result, so that :func:`restore` has nothing to do. UserError where it holds
+    something that must not be replaced."""
+    # The recording is only read, for its hash, where there is something to compare it with.
+    return results.occupied(folder) and results.finished(
+        folder, _identity(path, config, models).key, config.overwrite, config.part
+    )
 
 
 def restore(
@@ -97,6 +108,8 @@ def restore(
         torch.set_num_threads(config.threads)
     versions = _versions()
     with scratch_folder(folder, config.keep, config.part) as scratch:
+        owner = {"folder": folder.name, "name": path.name, "path": str(path.absolute()), "sha256": made.common["input"]}
+        checkpoint.write_json(scratch / OWNER, owner)
         work = Work(path, scratch, scratch, config, models, tell)
         root = made.common | {"seed": config.seed, "device": models.device, "versions": versions}
         steps = checkpoint.plan(stages, config, root, made.hashes, scratch)

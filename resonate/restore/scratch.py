@@ -1,7 +1,8 @@
 """The hidden folder beside a result in which a run works: locked while it runs, kept when it is stopped.
 
 Policy: the folder is deleted once the result is complete (unless `keep=true`), and at once where the recording itself
-cannot be used. After Ctrl-C, a kill, a full disk or any other failure it stays, and the same command goes on from it.
+cannot be used, which shows while it is read in. After Ctrl-C, a kill, a full disk or any other failure it stays, and
+the same command goes on from it. A note in it says whose work it is, so that another recording of that name leaves it.
 Previews and diagnoses have a folder of their own, by their stretch. Any may be deleted by hand at any time; then the
 work is done again.
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from resonate.audio import AudioError
 from resonate.errors import UserError
@@ -23,13 +26,32 @@ from resonate.errors import UserError
 #: Where a former result waits while the new one is put in its place.
 OLD = "old"
 
+#: Written in a stage's folder once the stage is done.
+DONE = "done.json"
+
+#: The note of whose work a folder holds: `folder`, the result's name, and of the recording `name`, `path`, `sha256`.
+OWNER = "recording.json"
+
+_PREFIX = ".work-"
+
 
 def scratch_path(folder: Path, part: str = "") -> Path:
     """The folder that belongs to the result `folder`, or to a `part` of it: a preview or a diagnosis in between must
     not clear away what a stopped run of the whole had got to."""
     # A hash: a name may be as long as the file system allows.
     name = os.fsencode(folder.name) + (b"\0" + part.encode() if part else b"")
-    return folder.parent / f".work-{hashlib.sha256(name).hexdigest()[:16]}"
+    return folder.parent / f"{_PREFIX}{hashlib.sha256(name).hexdigest()[:16]}"
+
+
+def owners(output: Path) -> Iterator[dict[str, Any]]:
+    """The notes of all runs below `output` that were stopped, or whose work is kept; see OWNER."""
+    for file in sorted(output.glob(f"{_PREFIX}*/{OWNER}")):
+        try:
+            note = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(note, dict) and "folder" in note:
+            yield note
 
 
 @contextmanager
@@ -80,7 +102,9 @@ def scratch_folder(folder: Path, keep: bool = False, part: str = "") -> Iterator
         try:
             yield scratch
         except AudioError:
-            shutil.rmtree(scratch)
+            # Once the recording was taken in, what is done stands, whatever became of the file since.
+            if not any(scratch.glob(f"*/{DONE}")):
+                shutil.rmtree(scratch)
             raise
         if not keep:
             shutil.rmtree(scratch)
