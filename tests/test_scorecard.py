@@ -167,6 +167,7 @@ def test_groups_of_systems_are_spelt_out_and_each_runs_once():
     assert "resonate default" not in names and names[-1] == "my tool"
     off = {name: systems.ours.settings(*systems.ours.parse(name)) for name in systems.STAGES_OFF}
     assert not off["resonate extend -veto"].veto.enabled and not off["resonate extend -clean"].clean.bypass
+    assert off["resonate extend -crowd"].strength.crowd == 0 and not off["resonate extend -events"].precondition.events
     assert len({repr(config) for config in off.values()}) == len(off)
     config = settings.read(["suite=captures", "count=4", "seconds=3"])
     assert run.find_focus(config) == "resonate extend"

@@ -26,7 +26,8 @@ from resonate.restore.command import CONFIGS, read_config
 from resonate.restore.config import RestoreConfig
 from resonate.restore.work import Models
 
-_SHORT = {"restore": {"strength": {"gain": 0.0}}, "extend": {"strength": {"extension": 0.0}}}
+_SHORT = {"restore": {"strength": {"gain": 0.0}}, "extend": {"strength": {"extension": 0.0}},
+          "crowd": {"strength": {"crowd": 0.0}}}
 
 
 def presets() -> list[str]:

@@ -36,9 +36,12 @@ from resonate.restore.diagnosis.listener import WEIGHTS as LISTENER
 
 #: The name under which older versions of demucs's package keep what they have downloaded.
 CACHED_DEMUCS = "955717e8-8726e21a.th"
-#: Stages that can be switched off: the linear clean-up and repairs, the restorer's gains, the filled bands, the veto of
-#: unfaithful stretches, and the bypass of clean material.
-STAGES_OFF = tuple(f"resonate extend -{stage}" for stage in ("precondition", "restore", "extend", "veto", "clean"))
+#: What can be switched off: the linear clean-up and all repairs, each repair alone (hum, events, declipping), the
+#: restorer's gains, the separator's mask against the crowd, the filled bands, the veto of unfaithful stretches, and the
+#: bypass of clean material.
+STAGES_OFF = tuple(f"resonate extend -{part}" for part in (
+    "precondition", "hum", "events", "declip", "restore", "crowd", "extend", "veto", "clean"))  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Output:
