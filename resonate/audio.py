@@ -29,7 +29,8 @@ __all__ = [
 
 #: Bits per second and channel from which AAC is coded the fast way.
 _FAST_BIT_RATE = 48_000
-#: Gains of a down-mix to stereo (ITU-R BS.775 for centre and surrounds; the low-frequency channel is left out).
+#: Gains of a down-mix to stereo by FFmpeg's names of the channels (ITU-R BS.775 for centre and surrounds; the
+#: low-frequency channel is left out).
 _SIDE = {
     "FL": (1, 0),
     "FR": (0, 1),
@@ -41,6 +42,7 @@ _SIDE = {
     "SR": (0, 0.7071),
     "BC": (0.5, 0.5),
 }
+#: What as many channels are taken as where the file does not name them.
 _LAYOUTS = {
     3: "FL FR FC",
     4: "FL FR BL BR",
@@ -137,26 +139,35 @@ class Resampler:
         return np.ascontiguousarray(self._soxr.resample_chunk(frames, last=last).T)
 
 
-def to_stereo(x: np.ndarray) -> tuple[np.ndarray, str]:
+def to_stereo(x: np.ndarray, layout: str = "") -> tuple[np.ndarray, str]:
     """(2, time) from (channels, time), and a note on how: dual mono, as it is, or a down-mix that cannot overload.
 
     More than two channels: left and right keep 0 dB, centre and surrounds come in at -3 dB, the low-frequency channel
-    stays out (ITU-R BS.775), all divided by the largest possible sum; more than eight channels are averaged.
+    stays out (ITU-R BS.775), all divided by the largest possible sum. `layout` names the channels as `Source.layout`
+    does; where it is empty, or has names without a known place, their number decides, and more than eight channels are
+    averaged.
     """
     channels = x.shape[0]
     if channels == 2:
         return x, ""
     if channels == 1:
         return np.repeat(x, 2, axis=0), "mono: the same signal on both sides"
-    if channels not in _LAYOUTS:
+    names = layout.split()
+    if len(names) != channels or not _reaches_both_sides(names):
+        names = _LAYOUTS.get(channels, "").split()
+    if not names:
         return np.repeat(x.mean(0, keepdims=True), 2, axis=0), f"{channels} channels: their mean on both sides"
-    names = _LAYOUTS[channels].split()
     gains = np.array([_SIDE[name] for name in names], dtype=np.float32).T
     gains /= gains.sum(1, keepdims=True)
     note = f"{channels} channels taken as {' '.join(names)}, mixed down to stereo with gains " + "; ".join(
         " ".join(f"{g:.3f}" for g in side) for side in gains
     )
     return gains @ x, note
+
+
+def _reaches_both_sides(names: list[str]) -> bool:
+    """Whether the places of all these channels are known, and neither side of their down-mix is empty."""
+    return set(names) <= _SIDE.keys() and all(any(_SIDE[name][side] for name in names) for side in (0, 1))
 
 
 def write(path: str | Path, samples: np.ndarray, rate: int, subtype: str = "FLOAT") -> None:

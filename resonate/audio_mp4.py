@@ -95,8 +95,8 @@ def _header(box: bytes) -> tuple[int, int]:
     return struct.unpack_from(">IQ", box, 20) if box[0] == 1 else struct.unpack_from(">II", box, 12)
 
 
-def presentation(file: BinaryIO, rate: int) -> Presentation | None:
-    """Edit list (or iTunes gapless tag) of the first sound track; None for other containers.
+def presentation(file: BinaryIO, rate: int, track: int) -> Presentation | None:
+    """Edit list (or iTunes gapless tag) of the sound track with this ID; None for other containers.
 
     An edit's duration counts in ticks of the movie, often whole milliseconds; where the media itself ends within
     one such tick of it, the end of the media is meant and taken, to the sample.
@@ -105,12 +105,17 @@ def presentation(file: BinaryIO, rate: int) -> Presentation | None:
     if data is None:
         return None
     try:
-        return _first_sound_track(data, rate)
+        return _of_track(data, rate, track)
     except (struct.error, IndexError, ZeroDivisionError):
         return None
 
 
-def _first_sound_track(data: bytes, rate: int) -> Presentation | None:
+def _track_id(box: bytes) -> int:
+    """Of a `tkhd` box."""
+    return struct.unpack_from(">I", box, 20 if box[0] == 1 else 12)[0]
+
+
+def _of_track(data: bytes, rate: int, number: int) -> Presentation | None:
     movie: dict[bytes, list[bytes]] = {}
     tracks: list[dict[bytes, list[bytes]]] = []
     for kind, first, last in _boxes(data, 8 if data[:4] != b"\0\0\0\1" else 16, len(data)):
@@ -119,10 +124,9 @@ def _first_sound_track(data: bytes, rate: int) -> Presentation | None:
             _flatten(data, first, last, tracks[-1])
         elif kind == b"mvhd":
             movie[kind] = [data[first:last]]
-    sound = [t for t in tracks if any(h[8:12] == b"soun" for h in t.get(b"hdlr", []))]
-    if not sound or b"mvhd" not in movie or b"mdhd" not in sound[0]:
+    track = next((t for t in tracks if b"tkhd" in t and _track_id(t[b"tkhd"][0]) == number), None)
+    if track is None or b"mvhd" not in movie or b"mdhd" not in track:
         return None
-    track = sound[0]
     movie_rate = _header(movie[b"mvhd"][0])[0]
     media_rate, media_ticks = _header(track[b"mdhd"][0])
     if b"elst" not in track:

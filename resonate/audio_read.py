@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +28,12 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 
 
+#: Containers whose header tells how long the sound is; others' lengths FFmpeg takes from the file's size or its end.
+_TELLING = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flac", "aiff"})
+#: An MP3's count of its frames (Xing or Info with that flag, VBRI), which stands in a first frame without sound.
+_COUNTED = re.compile(rb"(?:Xing|Info)\0{3}[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
+
+
 class AudioError(UserError):
     """A recording that cannot be read, or not be used; the sentence names the file."""
 
@@ -34,7 +41,9 @@ class AudioError(UserError):
 @dataclass
 class Source:
     """Where samples came from. `decoded` counts all decoded samples per channel, `trimmed_*` those then left out by
-    edit list or skip data; `expected` is the length in samples that the container states (0: it does not say)."""
+    edit list or skip data; `expected` is the length in samples that the container states (0: it does not say).
+    `layout` names the channels as FFmpeg does ("FL FR FC BC"), from the first decoded frame on; empty where the file
+    does not name them."""
 
     container: str
     codec: str
@@ -45,6 +54,7 @@ class Source:
     trimmed_end: int = 0
     has_edit_list: bool = False
     expected: int = 0
+    layout: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -109,14 +119,17 @@ class Reader:
             raise AudioError(f"{self.path}: this is not a sound or video file that can be read.") from None
         if not streams:
             raise AudioError(f"{self.path}: there is no sound in this file.")
-        self._stream = self._container.streams.best("audio") or streams[0]
-        context = self._stream.codec_context
-        if context is None:
+        # FFmpeg's choice may be a track that it has no decoder for, as the spatial sound of newer phones.
+        choice = (self._container.streams.best("audio"), *streams)
+        usable = [stream for stream in choice if stream is not None and stream.codec_context is not None]
+        if not usable:
             raise AudioError(f"{self.path}: its sound is in a format that cannot be decoded.")
+        self._stream, context = usable[0], usable[0].codec_context
         self.source = Source(self._container.format.name, context.name, context.rate or 0, context.channels or 0)
         if len(streams) > 1:
             self.source.notes.append(f"{len(streams)} sound tracks; track {self._stream.index} is used")
-        self._edit = presentation(self._file, self.source.rate) if "mp4" in self.source.container else None
+        is_mp4 = "mp4" in self.source.container
+        self._edit = presentation(self._file, self.source.rate, self._stream.id) if is_mp4 else None
         # The look at the boxes moved the file position that the demuxer counts on: open again.
         if self._edit is not None:
             index = self._stream.index
@@ -134,6 +147,7 @@ class Reader:
     def _expect(self) -> None:
         source, stream = self.source, self._stream
         self._limit: int | None = None
+        self._stated = Fraction(0)
         if self._edit is not None:
             source.has_edit_list = self._edit.has_edit_list
             if self._edit.seconds is not None:
@@ -147,12 +161,11 @@ class Reader:
             if self._edit.edits > 1:
                 source.notes.append(f"the edit list has {self._edit.edits} parts, played one after the other")
         if not source.expected and source.rate:
-            seconds = Fraction(0)
             if stream.duration and stream.time_base:
-                seconds = stream.duration * stream.time_base
+                self._stated = stream.duration * stream.time_base
             elif self._container.duration:
-                seconds = Fraction(self._container.duration, av.time_base)
-            source.expected = max(0, round(seconds * source.rate))
+                self._stated = Fraction(self._container.duration, av.time_base)
+            source.expected = max(0, round(self._stated * source.rate))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         try:
@@ -184,6 +197,8 @@ class Reader:
                 if rate == 0:
                     rate = frame.sample_rate
                     self._correct_rate(rate, block.shape[0])
+                    names = [channel.name for channel in frame.layout.channels]
+                    source.layout = "" if "NONE" in names else " ".join(names)
                 if frame.sample_rate != rate or block.shape[0] != source.channels:
                     raise AudioError(
                         f"{self.path}: the sample rate or the number of channels changes inside the "
@@ -211,8 +226,27 @@ class Reader:
                 f"the file ends {lost} samples ({lost / rate:.2f} s, {100 * lost / self._limit:.1f} %) before the end "
                 "that it states"
             )
+        elif self._limit is None:
+            self._note_what_lacks(given / rate)
         if not source.has_edit_list and not source.trimmed_start and not source.trimmed_end:
             source.notes.append("no edit list or skip data: all decoded samples are used")
+
+    def _note_what_lacks(self, decoded: float) -> None:
+        """Add a note where clearly less than the container states was decoded, `decoded` seconds."""
+        stated = float(self._stated)
+        if stated - decoded > max(0.5, 0.01 * stated) and self._tells_length():
+            self.source.notes.append(f"about {decoded:.1f} of the {stated:.1f} s that the file states could be decoded")
+
+    def _tells_length(self) -> bool:
+        """Whether the stated length is the container's own and no estimate. Moves the file's position."""
+        if self.source.container != "mp3":
+            return self.source.container in _TELLING
+        self._file.seek(0)
+        head = self._file.read(10)
+        # An ID3 tag before it states its size in four times seven bits.
+        tag = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=False))
+        self._file.seek(tag if head.startswith(b"ID3") else 0)
+        return _COUNTED.search(self._file.read(2048)) is not None
 
     def count_packets(self) -> None:
         """Set `source.expected` from the packets' times; no block can be read after that."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,9 @@ from restoring import music
 
 from resonate import audio
 from resonate.audio_wav import RIFF_LIMIT, WavWriter, wav_header
+from resonate.restore.config import RestoreConfig
+from resonate.restore.prepare import Ingest
+from resonate.restore.work import Models, Work
 
 N = 50_000
 
@@ -210,6 +215,126 @@ def test_more_channels_are_mixed_down_as_stated():
     assert mono.shape == (2, 3) and "mono" in note
     same = music(0.1, 8000)
     assert audio.to_stereo(same)[0] is same
+
+
+def mux(path, *tracks: tuple[str, str, np.ndarray], rate: int = 48000) -> None:
+    """Write a container with several sound tracks: (codec, FFmpeg's name of the layout, (channels, time))."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=rate, layout=layout) for codec, layout, _ in tracks]
+        for stream, (_, layout, x) in zip(streams, tracks, strict=True):
+            if not stream.codec_context.is_open:
+                stream.codec_context.open()
+            size = stream.codec_context.frame_size
+            resampler = av.AudioResampler(format=stream.format.name, layout=layout, rate=rate, frame_size=size)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(x), format="fltp", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+            for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(stream.encode(piece))
+            container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_track_that_cannot_be_decoded_is_passed_over(suffix, tmp_path):
+    """As newer phones write them: stereo AAC beside four channels in a format that is the maker's own."""
+    path = tmp_path / f"x.{suffix}"
+    mux(path, ("aac", "4.0", broadband(96_000, 4)), ("aac", "stereo", broadband(40_000)))
+    data = bytearray(path.read_bytes())
+    track = data.index(b"moov")
+    for box, other in ((b"mp4a", b"apac"), (b"esds", b"dapa")):
+        at = data.index(box, data.index(b"stsd", track))
+        data[at : at + 4] = other
+    if suffix == "mov":  # which names the codec once more
+        for _ in range(2):
+            at = data.index(b"mp4a", track)
+            data[at : at + 4] = b"apac"
+    path.write_bytes(data)
+    y = audio.read(path)
+    assert y.samples.shape == (2, 40_000) and y.source.notes == ["2 sound tracks; track 1 is used"]
+    path.write_bytes(data.replace(b"mp4a", b"apac").replace(b"esds", b"dapa"))
+    with pytest.raises(audio.AudioError, match="a format that cannot be decoded"):
+        audio.read(path)
+
+
+def test_of_several_tracks_the_edit_list_of_the_chosen_one_counts(tmp_path):
+    path = tmp_path / "x.mp4"
+    mux(path, ("aac", "mono", broadband(30_000, 1)), ("aac", "stereo", broadband(40_000)))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"tkhd") + 7] = 2  # the first track is in the film, but not switched on
+    path.write_bytes(data)
+    y = audio.read(path)
+    assert y.samples.shape == (2, 40_000) and y.source.expected == 40_000
+    assert y.source.notes == ["2 sound tracks; track 1 is used"]
+
+
+def lit(channels: int, k: int) -> np.ndarray:
+    """(channels, N) with sound in channel k alone."""
+    x = np.zeros((channels, N), np.float32)
+    x[k] = broadband(channels=1)[0]
+    return x
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix", "codec", "names", "lit_channel", "sides"),
+    [
+        ("4.0", "m4a", "aac", "FL FR FC BC", 2, (1, 1)),
+        ("4.0", "m4a", "aac", "FL FR FC BC", 3, (1, 1)),
+        ("quad", "wav", "pcm_s16le", "FL FR BL BR", 2, (1, 0)),
+        ("2.1", "wav", "pcm_s16le", "FL FR LFE", 2, (0, 0)),
+        ("5.1(side)", "wav", "pcm_s16le", "FL FR FC LFE SL SR", 5, (0, 1)),
+    ],
+)
+def test_channels_are_mixed_down_by_their_names(layout, suffix, codec, names, lit_channel, sides, tmp_path):
+    path = tmp_path / f"x.{suffix}"
+    mux(path, (codec, layout, lit(len(names.split()), lit_channel)))
+    config = RestoreConfig(device="cpu")
+    work = Work(path, tmp_path, tmp_path, config, Models(config))
+    assert Ingest().run(work)["layout"] == names
+    assert any(f"taken as {names}, mixed down" in note for note in work.notes)
+    level = np.abs(work.track["input"].read(0, N)).max(1)
+    work.close()
+    assert ((level > 0.02) == np.array(sides, bool)).all()
+    if sides == (1, 1):
+        assert level[0] == pytest.approx(level[1], rel=1e-3)
+
+
+def test_channels_without_a_known_place_go_by_their_number():
+    x = np.abs(broadband(50, 3))
+    for layout in ("", "FL FR", "FL FR TFC", "FL BL SL"):
+        np.testing.assert_array_equal(audio.to_stereo(x, layout)[0], audio.to_stereo(x)[0])
+        assert "taken as FL FR FC" in audio.to_stereo(x, layout)[1]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp3", "libmp3lame"), ("mkv", "aac"), ("webm", "libopus"), ("flac", "flac"),
+                          ("aiff", "pcm_s16be")],
+)  # fmt: skip
+def test_how_much_of_a_cut_recording_was_decoded_is_said(suffix, codec, tmp_path):
+    path = tmp_path / f"x.{suffix}"
+    audio.encode(path, broadband(192_000), 48000, codec)
+    assert not any("could be decoded" in note for note in audio.read(path).source.notes)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    (note,) = (note for note in audio.read(path).source.notes if "could be decoded" in note)
+    decoded, stated = (float(word) for word in note.split() if word.replace(".", "").isdigit())
+    assert 2.2 < decoded < 2.5 and stated == pytest.approx(4.0, abs=0.1)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x20\0" + bytes(4096)])
+def test_a_guessed_length_is_no_statement(tag, tmp_path):
+    """The bit rate of the first frames says little about the length of what comes after."""
+    path = tmp_path / "x.mp3"
+    audio.encode(path, np.zeros((2, 96_000), np.float32), 48000, "libmp3lame", 320_000)
+    data = path.read_bytes()
+    at = max(data.find(b"Xing"), data.find(b"Info"))
+    counted, silent = bytearray(data), bytearray(data)
+    counted[at + 8 : at + 12] = (1000).to_bytes(4, "big")
+    silent[at : at + 4] = bytes(4)
+    path.write_bytes(tag + counted)
+    assert any("of the 24.0 s that the file states" in note for note in audio.read(path).source.notes)
+    path.write_bytes(tag + silent + bytes(len(data)))
+    y = audio.read(path)
+    assert y.source.expected > 1.5 * y.samples.shape[1]
+    assert not any("could be decoded" in note for note in y.source.notes)
 
 
 def test_hash_is_of_the_bytes(tmp_path):

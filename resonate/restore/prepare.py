@@ -82,7 +82,7 @@ class Ingest:
             part = block[:, max(0, first - position) : None if last is None else max(0, last - position)]
             position += block.shape[1]
             if part.shape[1]:
-                stereo, note = to_stereo(part)
+                stereo, note = to_stereo(part, reader.source.layout)
                 appender.push(stereo)
             if last is not None and position >= last:
                 break

@@ -160,7 +160,7 @@ class Match:
             return {"skipped": "the recording is silent" if work.silent else "no tonal_reference is given"}
         try:
             reader = Reader(work.config.tonal_reference)
-            blocks = (to_stereo(block)[0] for block in reader)
+            blocks = (to_stereo(block, reader.source.layout)[0] for block in reader)
             # The rate is only sure once a block is decoded.
             first = next(blocks)
             wanted, _ = band_powers(chain([first], blocks), reader.source.rate)
