@@ -29,6 +29,7 @@ from resonate.training.callbacks import StopOnSignal, ramped_average
 from resonate.training.heldout import CachedWhole, data_for
 from resonate.training.losses import LogSpectrumLoss, StemLoss, coherent_sdr, fold_missing, magnitude, spectrum
 from resonate.training.record import check_same
+from resonate.training.restorer import RestorerTask
 from resonate.training.run import TrainConfig, pick_precision, train, without_paths
 from resonate.training.start import check_model
 
@@ -78,6 +79,25 @@ def test_a_run_that_is_asked_to_stop_saves_and_ends_without_validating(songs, tm
     assert not any(name.startswith("valid") for name in figures)
 
 
+def test_the_last_step_is_validated_whatever_the_interval(songs, tmp_path, monkeypatch):
+    validated, original = [], RestorerTask.validation_step
+    monkeypatch.setattr(RestorerTask, "validation_step", lambda task, batch, index: validated.append(task.global_step)
+                        or original(task, batch, index))
+    settings = (f"data.music={songs}", *TINY["restorer"], "data.valid_examples=1", "trainer.checkpoint_every=1")
+    for steps, every, times in ((2, 500, [2]), (4, 2, [4]), (5, 2, [5])):
+        validated.clear()
+        figures, objects = train(config("restorer", tmp_path, *settings, f"trainer.max_steps={steps}",
+                                        f"trainer.valid_every={every}"))
+        assert validated == times and objects["trainer"].global_step == steps
+        record = read_header(tmp_path / "weights.safetensors", "restorer")["record"]
+        assert record["step"] == steps
+        assert record["figures"]["valid/loss"] == pytest.approx(figures["valid/loss"], abs=1e-5)
+        # They are those of the averaged weights.
+        exported = load_file(tmp_path / "weights.safetensors")
+        assert all(torch.equal(exported[k], v) for k, v in objects["task"].model.state_dict().items())
+        assert (tmp_path / "best.safetensors").is_file() and (tmp_path / "checkpoints" / "best.ckpt").is_file()
+
+
 @pytest.mark.parametrize("experiment", list(TINY))
 def test_both_experiments_train_on_a_folder_of_songs_and_resume(experiment, songs, tmp_path, monkeypatch):
     settings = (f"data.music={songs}", *TINY[experiment])
@@ -88,7 +108,7 @@ def test_both_experiments_train_on_a_folder_of_songs_and_resume(experiment, song
     drawn = []
     original = FreshCaptures.__getitem__
     monkeypatch.setattr(FreshCaptures, "__getitem__", lambda data, i: drawn.append(i) or original(data, i))
-    again, objects = train(config(experiment, tmp_path, *settings, "trainer.max_steps=5", "trainer.valid_every=2"))
+    again, objects = train(config(experiment, tmp_path, *settings, "trainer.max_steps=5", "trainer.valid_every=5"))
     validated.append(again["valid/loss"])
     assert objects["trainer"].global_step == 5
     # The resumed run took 2 steps, on the examples after those that the first run saw.
@@ -127,7 +147,8 @@ def test_what_a_kill_in_the_last_validation_cost_is_made_up_for(songs, tmp_path)
 
 
 def test_a_run_that_starts_over_cannot_fall_back_to_the_one_before(songs, tmp_path, monkeypatch):
-    settings = (f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2", "trainer.checkpoint_every=1")
+    settings = (f"data.music={songs}", *TINY["restorer"], "trainer.max_steps=2", "trainer.checkpoint_every=1",
+                "trainer.valid_every=2")
     train(config("restorer", tmp_path, *settings))
 
     def killed(*_, **__):
@@ -137,8 +158,11 @@ def test_a_run_that_starts_over_cannot_fall_back_to_the_one_before(songs, tmp_pa
         patched.setattr(training_run.L.Trainer, "fit", killed)
         with pytest.raises(KeyboardInterrupt):
             train(config("restorer", tmp_path, *settings, "resume=never", "optimiser.lr=1e-4"))
-    assert list((tmp_path / "checkpoints-before").glob("*.ckpt"))
-    assert not list((tmp_path / "checkpoints").glob("*.ckpt"))
+    before = tmp_path / "checkpoints-before"
+    assert list(before.glob("*.ckpt")) and not list((tmp_path / "checkpoints").glob("*.ckpt"))
+    # Its least loss would else be the one to beat, and its weights this run's best.
+    for name in ("weights.safetensors", "best.safetensors"):
+        assert (before / name).is_file() and not (tmp_path / name).exists()
     again = config("restorer", tmp_path, *settings, "optimiser.lr=1e-4", "trainer.max_steps=1")
     assert train(again)[1]["trainer"].global_step == 1
 

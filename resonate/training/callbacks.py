@@ -45,7 +45,10 @@ class Checkpoints(ModelCheckpoint):
 
 
 class StopOnSignal(L.Callback):
-    """On SIGTERM finishes the step, saves ``last.ckpt`` and ends the run in order, so that ``resume=auto`` goes on."""
+    """On SIGTERM finishes the step, saves ``last.ckpt`` and ends the run in order, so that ``resume=auto`` goes on.
+
+    At the last step it has the run validated, whatever the interval, so that the last weights carry their own figures.
+    """
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
@@ -71,6 +74,9 @@ class StopOnSignal(L.Callback):
             log.info("SIGTERM: saved step %d to %s", trainer.global_step, self.checkpoint)
             # Lightning would validate once more, for minutes that whoever sent the signal may not give.
             trainer.limit_val_batches = 0
+            trainer.should_stop = True
+        elif trainer.global_step >= trainer.max_steps:
+            # Lightning validates once, and no more, before it stops where it is asked to.
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

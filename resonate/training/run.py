@@ -22,7 +22,15 @@ from resonate.errors import UserError
 from resonate.memory import keep_freed_memory
 from resonate.models.selfcheck import check_device
 from resonate.models.weights import read_header
-from resonate.training.callbacks import Checkpoints, ExportWeights, Listen, LogFigures, StopOnSignal, ramped_average
+from resonate.training.callbacks import (
+    BEST,
+    Checkpoints,
+    ExportWeights,
+    Listen,
+    LogFigures,
+    StopOnSignal,
+    ramped_average,
+)
 from resonate.training.config import TrainConfig, TrainerConfig
 from resonate.training.heldout import data_for
 from resonate.training.record import check_same, make_record, without_paths, write_record
@@ -71,7 +79,7 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     if accelerator == "mps":
         check_device(task.model, "mps")
     if checkpoint is None:
-        _set_aside(output / "checkpoints")
+        _set_aside(output)
     write_record(record, output)
     trainer = build_trainer(config, output, without_paths(record))
     try:
@@ -88,15 +96,21 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
 
 
 @rank_zero_only
-def _set_aside(checkpoints: Path) -> None:
-    """Keep a former run's checkpoints where no later resume=auto takes them for this run's."""
-    if not any(checkpoints.glob("*.ckpt")):
+def _set_aside(output: Path) -> None:
+    """Keep a former run's checkpoints and weights where nothing takes them for this run's: neither a later resume=auto
+    nor the search for the least loss."""
+    checkpoints, aside = output / "checkpoints", output / "checkpoints-before"
+    weights = [path for path in (output / "weights.safetensors", output / BEST) if path.is_file()]
+    if not weights and not any(checkpoints.glob("*.ckpt")):
         return
-    aside = checkpoints.with_name("checkpoints-before")
+    # One move of all at the end: what is stopped in between leaves nothing that the next start would throw away.
+    checkpoints.mkdir(exist_ok=True)
+    for path in weights:
+        path.replace(checkpoints / path.name)
     if aside.exists():
         shutil.rmtree(aside)
     checkpoints.rename(aside)
-    log.info("The checkpoints of the run before are kept in %s.", aside)
+    log.info("The checkpoints and weights of the run before are kept in %s.", aside)
 
 
 def _exported(weights: Path, kind: str) -> int:
