@@ -20,7 +20,7 @@ class ModelConfig:
         pretrained: ``null`` (from scratch), ``repo`` (the weights in the repo), ``htdemucs`` (the released model,
             downloaded on first use), or a path: weights that train.py wrote, or a file (.safetensors, .th) or folder in
             demucs's own formats.
-        options: settings of a new model; ignored where weights bring their own.
+        options: settings of a new model; weights bring their own, and what contradicts them is refused.
         input: what is heard: ``capture``, or ``dry`` for the plain sum of the clean stems.
         target: what is aimed at: ``wet``, the stems as captured, or ``dry``, the clean stems at the level of these.
         remix: in training, mix stems of different examples of a batch; with ``input: dry`` only.

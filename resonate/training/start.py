@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,13 @@ import lightning as L
 import torch
 from demucs.htdemucs import HTDemucs
 
-from resonate import RATE
+from resonate import RATE, STEMS
 from resonate.data.module import CaptureData
 from resonate.errors import UserError
 from resonate.models.demucs_files import find_weights
 from resonate.models.released import RELEASED, fetch_released
 from resonate.models.restorer import RestorerConfig, with_music
-from resonate.models.separator import add_crowd_source, apply_separator, build_separator
+from resonate.models.separator import SEGMENT, add_crowd_source, apply_separator, build_separator
 from resonate.models.weights import RESTORER, SEPARATOR, load_restorer, load_separator, read_header
 from resonate.training.adapt import add_lora, freeze
 from resonate.training.config import ModelConfig, TrainConfig
@@ -29,6 +31,8 @@ _CHOICES = {"kind": ("separator", "restorer"), "input": ("capture", "dry"), "tar
 #: Settings of a restorer that are not chosen when training starts, and what decides them.
 _NOT_OPTIONS = {"faithful_share": "python -m resonate.training.calibrate measures it",
                 "hears_music": "data.separated=true lets the restorer hear what the separator takes for music"}
+#: What experiment=restorer brings unasked (configs/model/restorer_small.yaml).
+PLAIN_RESTORER = RestorerConfig(context=128).to_dict()
 
 
 def check_model(model: ModelConfig) -> None:
@@ -53,6 +57,21 @@ def check_model(model: ModelConfig) -> None:
                         "(captures made from data.music are remixed before the capture in any case).")
     if model.crowd_source and (model.input == "dry" or model.target == "dry"):
         raise UserError("model.crowd_source needs model.input=capture and model.target=wet; clean stems have no crowd.")
+
+
+def _check_options(options: Mapping[str, Any], own: Mapping[str, Any], model: ModelConfig) -> None:
+    """UserError for an option that the weights contradict: they bring ``own``, and it would do nothing."""
+    instead = " (model=htdemucs_repo brings none)" if model.kind == "separator" else ""
+    for name, value in options.items():
+        if name not in own or _plain(value) != _plain(own[name]):
+            there = f"which have {own[name]}" if name in own else "which have no such setting"
+            raise UserError(f"model.options.{name}={value} contradicts the weights model.pretrained="
+                            f"{model.pretrained}, {there} and bring their own options; leave it out{instead}, or train "
+                            "from scratch with model.pretrained=null.")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def build_task(config: TrainConfig, data: CaptureData, fresh: bool = True) -> L.LightningModule:
@@ -84,6 +103,10 @@ def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTa
         if loaded.config.hears_music and not config.data.separated:
             raise UserError(f"The restorer in {model.pretrained} hears what the separator takes for music; add it to "
                             "the cache with python -m data_recipes.separate, and data.separated=true.")
+        # Of an experiment's own options nobody can tell whether they were asked for.
+        _check_options({name: value for name, value in model.options.items()
+                        if name not in PLAIN_RESTORER or _plain(value) != _plain(PLAIN_RESTORER[name])},
+                       loaded.config.to_dict(), model)
         # The share was measured for these weights, not for those that training makes of them.
         loaded.config = replace(loaded.config, faithful_share=1.0)
         network = with_music(loaded) if config.data.separated else loaded
@@ -120,4 +143,7 @@ def start_separator(model: ModelConfig) -> tuple[HTDemucs, dict[str, Any]]:
         path = fetch_released("model.pretrained=FILE (model.pretrained=repo is the small model of this repo)")
     else:
         path = find_weights(Path(model.pretrained).expanduser())
-    return load_separator(path), read_header(path, "separator")["settings"]
+    settings = read_header(path, "separator")["settings"]
+    defaults = {name: p.default for name, p in inspect.signature(HTDemucs).parameters.items()}
+    _check_options(model.options, {**defaults, "segment": SEGMENT, "sources": STEMS, **settings}, model)
+    return load_separator(path), settings
