@@ -21,6 +21,8 @@ from resonate.errors import UserError, command
 from resonate.training.run import TrainConfig, train
 
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+# For Hydra's own folder; train() expands the paths that it uses itself.
+OmegaConf.register_new_resolver("expanduser", os.path.expanduser, replace=True)
 log = logging.getLogger("resonate")
 
 

@@ -268,6 +268,8 @@ def test_wrong_data_is_refused_before_training(tmp_path):
         (set(), "auto", ("cpu", "32-true")),
         ({"cuda", "cuda bf16"}, "cpu", ("cpu", "32-true")),
         ({"cuda", "cuda bf16", "mps"}, "mps", ("mps", "32-true")),
+        ({"mps"}, "gpu", ("mps", "32-true")),
+        ({"cuda"}, "gpu", ("gpu", "16-mixed")),
     ],
 )
 def test_precision_follows_the_device(machine, asked, taken, monkeypatch):
@@ -377,7 +379,7 @@ def test_run_without_progress_stops_early_and_logs_sound(songs, tmp_path, monkey
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     figures, objects = train(config(
-        "finetune_demucs", tmp_path, f"data.music={songs}", *tiny_htdemucs(), "logger=wandb", "optimiser.lr=0",
+        "finetune_demucs", tmp_path, f"data.music={songs}", *tiny_htdemucs(), "logger=wandb", "optimiser.lr=1e-30",
         "callbacks.patience=1", "trainer.max_steps=5", "trainer.valid_every=1", "trainer.valid_seconds=2",
         "data.valid_examples=1", "degrade.codecs=false"))
     # The second validation is no better than the first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from resonate import RATE
-from resonate.data.module import CaptureData
-from resonate.data.music import duration_of, read_stretch
 from resonate.errors import UserError
 from resonate.memory import keep_freed_memory
 from resonate.models.selfcheck import check_device
@@ -31,6 +29,7 @@ from resonate.training.callbacks import (
     StopOnSignal,
     ramped_average,
 )
+from resonate.training.checks import check_checkpoint, check_files, check_settings
 from resonate.training.config import TrainConfig, TrainerConfig
 from resonate.training.heldout import data_for
 from resonate.training.record import check_same, make_record, without_paths, write_record
@@ -39,9 +38,6 @@ from resonate.training.start import build_task, check_model
 __all__ = ["TrainConfig", "build_task", "build_trainer", "pick_precision", "train", "without_paths"]
 
 log = logging.getLogger(__name__)
-
-#: Seconds that are decoded at both ends of a file before training.
-_MOMENT = 0.1
 
 
 def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
@@ -56,10 +52,10 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     Raises:
         UserError: before any long work, where the data, weights or settings cannot be used.
     """
+    config = _at_home(config)
     check_model(config.model)
-    for name in ("max_steps", "valid_every", "checkpoint_every", "accumulate"):
-        if getattr(config.trainer, name) < 1:
-            raise UserError(f"trainer.{name} is {getattr(config.trainer, name)}; it must be 1 or more.")
+    check_settings(config)
+    check_accelerator(config.trainer.accelerator)
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -76,6 +72,8 @@ def train(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
     if checkpoint is not None:
         check_same(record, output)
     task = build_task(config, data, fresh=checkpoint is None)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, task)
     if accelerator == "mps":
         check_device(task.model, "mps")
     if checkpoint is None:
@@ -123,22 +121,32 @@ def _of_worker(text: str) -> str:
     return text.strip().splitlines()[-1].partition(": ")[2] if text.startswith("Caught UserError") else text
 
 
-def check_files(data: CaptureData) -> None:
-    """Decode a moment at both ends of every file of music. Raises UserError naming the first that cannot be read."""
-    if data.config.cache or data.config.shards:
-        return
-    songs = {str(song.files[0]): song for dataset in (data.train, data.valid) for song in dataset.excerpts.songs}
-    for song in songs.values():
-        for path in song.files:
-            for start in (0.0, max(0.0, duration_of(path) - _MOMENT)):
-                if not bool(torch.from_numpy(read_stretch(path, start, int(_MOMENT * RATE))).isfinite().all()):
-                    raise UserError(f"{path} holds values that are no numbers; export it again.")
+def _at_home(config: TrainConfig) -> TrainConfig:
+    """``config`` with "~" expanded in paths that the run would else take literally."""
+    def expanded(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [expanded(one) for one in value]
+        return os.path.expanduser(value) if isinstance(value, str) else value
+
+    return replace(config, output=expanded(config.output), resume=expanded(config.resume),
+                   data=replace(config.data, shards=expanded(config.data.shards)))
+
+
+def check_accelerator(name: str) -> None:
+    """UserError for an accelerator that this machine lacks, or that nothing here runs on."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"auto": True, "cpu": True, "gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if name not in there:
+        raise UserError(f"trainer.accelerator is {name}; the choices are {', '.join(there)}.")
+    if not there[name]:
+        raise UserError(f"trainer.accelerator={name} asks for what torch does not find on this machine; use "
+                        f"{' or '.join(other for other in there if there[other])}.")
 
 
 def pick_precision(config: TrainerConfig) -> tuple[str, str]:
     """(accelerator, precision) with ``auto`` resolved for this machine."""
     accelerator = config.accelerator
-    if accelerator == "auto":
+    if accelerator == "auto" or (accelerator == "gpu" and torch.backends.mps.is_available()):
         accelerator = "gpu" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     precision = config.precision
     if precision == "auto":

@@ -99,7 +99,7 @@ def build_task(config: TrainConfig, data: CaptureData, fresh: bool = True) -> L.
 def _restorer(config: TrainConfig, data: CaptureData, fresh: bool) -> RestorerTask:
     model, steps = config.model, config.trainer.max_steps
     if model.pretrained:
-        loaded = load_restorer(RESTORER if model.pretrained == "repo" else model.pretrained)
+        loaded = load_restorer(RESTORER if model.pretrained == "repo" else Path(model.pretrained).expanduser())
         if loaded.config.hears_music and not config.data.separated:
             raise UserError(f"The restorer in {model.pretrained} hears what the separator takes for music; add it to "
                             "the cache with python -m data_recipes.separate, and data.separated=true.")
