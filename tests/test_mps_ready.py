@@ -1,6 +1,7 @@
 """Readiness for Apple's GPUs, checked without one: every tensor and operation of a training step of each model."""
 
 import ast
+import copy
 import importlib.util
 import logging
 import re
@@ -19,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 import resonate
 from resonate import STEMS
 from resonate.models.restorer import RestorerConfig
+from resonate.models.restorer_networks import UNet
+from resonate.models.selfcheck import TOLERANCE, check_device, check_signal, relative_peak_error, run
 from resonate.models.separator import build_separator
 from resonate.models.stats import BINS
 from resonate.restore import work
@@ -26,7 +29,7 @@ from resonate.restore.config import RestoreConfig
 from resonate.restore.diagnosis.fit import loss as listener_loss
 from resonate.restore.diagnosis.listener import FEATURES, Listener
 from resonate.training.config import ModelConfig
-from resonate.training.restorer import RestorerTask
+from resonate.training.restorer import RestorerLoss, RestorerTask
 from resonate.training.schedule import OptimiserConfig
 from resonate.training.separator import SeparatorTask
 
@@ -46,6 +49,7 @@ ALLOWED = {
 #: spectrograms on the CPU; those of the losses and of the restorer stay on the device.
 COMPLEX = {
     "_fft_r2c": "STFT", "_fft_c2r": "inverse STFT", "_fft_c2c": "gradient of an STFT",
+    "complex": "the restorer's correction, of its two parts",
     "view_as_complex": "demucs's channels as a spectrum", "view_as_real": "a spectrum as real and imaginary parts",
     **dict.fromkeys(("abs", "sgn", "_conj", "neg", "sum"), "the restorer's magnitudes and coherent SDR"),
     **dict.fromkeys(("add", "sub", "mul", "div"), "scales of a transform, gains on a spectrum"),
@@ -115,11 +119,30 @@ def hearing_restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
     return task, batch | {"separated": 0.5 * batch["capture"] + 0.1 * torch.randn_like(batch["capture"])}
 
 
-def restorer(**settings) -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+def context_restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+    """With what hears the statistics of the whole recording, as the sizes that are trained have it."""
+    return restorer(context=8)
+
+
+def unet_restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+    return restorer(network="unet", channels=(8,) * 6)
+
+
+def correcting_restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+    """With a complex correction of the gains."""
+    return restorer(correction=0.33)
+
+
+def criticised_restorer() -> tuple[RestorerTask, dict[str, torch.Tensor]]:
+    """With the critic of its synthesis, which learns within the step."""
+    return restorer(RestorerLoss(adversarial=0.5))
+
+
+def restorer(weights: RestorerLoss | None = None, **settings) -> tuple[RestorerTask, dict[str, torch.Tensor]]:
     x = torch.randn(1, 2, 22050) * 0.1
     stats = {"ltas_db": torch.full((1, BINS), -40.0), "floor_db": torch.full((1, BINS), -80.0),
              "in_band": (torch.arange(BINS)[None] < 400).float()}
-    task = RestorerTask(RestorerConfig(width=8, dilations=(1, 2), **settings), OptimiserConfig(), 2)
+    task = RestorerTask(RestorerConfig(width=8, dilations=(1, 2), **settings), OptimiserConfig(), 2, weights=weights)
     stems = x[:, None].repeat(1, 4, 1, 1) / 4
     return task, {"capture": x, "wet": 0.8 * stems, "dry": stems, **stats}
 
@@ -173,7 +196,8 @@ def step(make) -> Watch:
     return watch
 
 
-@pytest.mark.parametrize("make", [restorer, hearing_restorer, separator, listener])
+@pytest.mark.parametrize("make", [restorer, hearing_restorer, context_restorer, unet_restorer, correcting_restorer,
+                                  criticised_restorer, separator, listener])
 def test_a_training_step_has_no_float64_and_runs_on_mps(make):
     watch, there = step(make), kernels()
     assert {"_fft_r2c", "_fft_c2r", "mm", "convolution_backward"} & watch.operations
@@ -183,6 +207,26 @@ def test_a_training_step_has_no_float64_and_runs_on_mps(make):
     log.info("%s: complex tensors in %s", make.__name__, ", ".join(sorted(watch.complex)))
     log.info("%s: without an MPS kernel: %s", make.__name__, ", ".join(sorted(missing)) or "nothing")
     assert {name.split(".")[0].rstrip("_") for name in watch.complex} <= set(COMPLEX)
+
+
+def test_the_forms_that_are_watched_are_those_that_are_meant():
+    assert isinstance(unet_restorer()[0].model.network, UNet)
+    assert "complex" in step(correcting_restorer).complex - step(restorer).complex
+    assert any("leaky_relu_backward" in name for name in step(criticised_restorer).operations)
+    sizes = [sum(p.numel() for p in make()[0].parameters()) for make in (restorer, context_restorer)]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("make", [hearing_restorer, context_restorer, unet_restorer, correcting_restorer, separator])
+def test_every_form_can_be_compared_with_the_cpu(make):
+    model = make()[0].model
+    assert check_device(model, "cpu") == 0
+    faulty = copy.deepcopy(model)
+    # As a device would give it that computes something else.
+    for weight in faulty.parameters():
+        weight.data.add_(0.5)
+    x = check_signal()
+    assert relative_peak_error(run(model.eval(), x), run(faulty.eval(), x)) > TOLERANCE
 
 
 def test_the_list_of_kernels_is_read_as_it_is_meant():

@@ -30,13 +30,15 @@ def check_signal() -> Tensor:
 
 
 def run(model: nn.Module, x: Tensor) -> Tensor:
-    """What ``model`` makes of ``x``, both on one device: the stems, or the restored signal's gains and extension."""
+    """What ``model`` makes of ``x``, both on one device, brought to the CPU: the stems, or the restored signal's gains
+    and extension."""
     with torch.inference_mode():
         if isinstance(model, Restorer):
             # What is taken for music differs from what is heard, by a part that moves.
             out = model(x, measure_stats(x[0].cpu()), music=0.6 * x + 0.3 * x.roll(999, -1))
-            return torch.cat([out.gain.flatten(), out.extension.flatten()])
-        return torch.cat([apply_separator(model, block) for block in x.split(segment_samples(model), -1)], -1)
+            # Gains with a correction are complex, and only the CPU is sure to put both kinds together.
+            return torch.cat([out.gain.flatten().cpu(), out.extension.flatten().cpu()])
+        return torch.cat([apply_separator(model, block) for block in x.split(segment_samples(model), -1)], -1).cpu()
 
 
 def relative_peak_error(reference: Tensor, other: Tensor) -> float:
@@ -58,7 +60,7 @@ def check_device(model: nn.Module, device: str | torch.device) -> float:
     """
     x = check_signal()
     here, there = copy.deepcopy(model).cpu().eval(), copy.deepcopy(model).to(device).eval()
-    error = relative_peak_error(run(here, x), run(there, x.to(device)).cpu())
+    error = relative_peak_error(run(here, x), run(there, x.to(device)))
     if error > TOLERANCE:
         raise UserError(f"The device {device} computes other results than the CPU (relative error {error:.2g}); update "
                         "the system (macOS 15.1 or later) and torch, or use the CPU (infer.py: device=cpu, train.py: "
