@@ -7,8 +7,12 @@
 Revealing what was captured, never inventing notes. Importing this package loads nothing heavy.
 """
 
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+# Ops without an MPS kernel run on the CPU; torch reads this when it is imported, so it is set before anything is.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __version__ = "0.1.0"
 

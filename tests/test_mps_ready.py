@@ -4,6 +4,7 @@ import ast
 import copy
 import importlib.util
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -286,6 +287,24 @@ def test_fallback_is_set_before_torch_is_imported(script):
     fallback = next(i for i, line in enumerate(lines) if "PYTORCH_ENABLE_MPS_FALLBACK" in line)
     imports = [i for i, line in enumerate(lines) if re.match(r"(import|from) (?!__future__|os|signal|sys)", line)]
     assert imports and fallback < min(imports)
+
+
+@pytest.mark.parametrize(("before", "wanted"), [(None, "1"), ("0", "0")])
+@pytest.mark.parametrize("module", ["resonate", "resonate.training.run", "resonate.restore.command", "resonate.api"])
+def test_fallback_is_set_for_who_imports_the_package(module, before, wanted):
+    """Before torch is imported, and without touching what is set already."""
+    code = ("import os, sys\n"
+            "class Notice:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'torch': print(os.environ.get('PYTORCH_ENABLE_MPS_FALLBACK'))\n"
+            "sys.meta_path.insert(0, Notice())\n"
+            f"import {module}\n"
+            "import torch\n")
+    name = "PYTORCH_ENABLE_MPS_FALLBACK"
+    environment = {k: v for k, v in os.environ.items() if k != name} | ({} if before is None else {name: before})
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
+                          check=True)
+    assert done.stdout.split() == [wanted]
 
 
 def test_training_is_imported_without_a_network():
