@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resonate import faithfulness
 from resonate.data.examples import Example
 from resonate.evaluate import measures
 from resonate.models.restorer import DB, Restorer, RestorerConfig, apply_gain, music_share_db
@@ -186,17 +187,28 @@ class RestorerTask(L.LightningModule):
         return losses["loss"]
 
     def validation_step(self, batch: Example, index: int) -> dict[str, Tensor]:
-        """Loss and the measures of the restored mix, against the input's own."""
+        """Loss, the measures of the restored mix against the input's own, and what restoring's checks say of either
+        mode inside the captured band."""
         losses = self.losses(batch)
         self.log("valid/loss", losses["loss"], batch_size=1)
         reference = batch["dry"][0].sum(0).float().cpu().numpy()
         with torch.autocast(self.device.type, enabled=False):
             revealed, extended = self.restore(batch)
         outputs = {"input": batch["capture"][0], "reveal": revealed, "extend": extended}
-        if float(np.abs(reference).max()) > 1e-3:
+        played = bool(np.abs(reference).max() > 1e-3)
+        if played:
             for name, audio in outputs.items():
                 for key, value in score(audio.float().cpu().numpy(), reference).items():
                     self.log(f"valid/{name}/{key}", value, batch_size=1)
+        given = faithfulness.magnitudes(batch["capture"][0].float().cpu())
+        floor_db, in_band = (batch[name][0].cpu().numpy() for name in ("floor_db", "in_band"))
+        for name in ("reveal", "extend"):
+            made = faithfulness.magnitudes(outputs[name].float().cpu())
+            figures, failed = faithfulness.check(made, given, floor_db, in_band, crowd_only=not played)
+            for key, value in figures.items():
+                self.log(f"valid/{name}/faithfulness/{key}", value, batch_size=1)
+            # Its mean is the share of the captures that restoring would take back.
+            self.log(f"valid/{name}/taken_back", float(bool(failed)), batch_size=1)
         return {"input": batch["capture"][0], "restored": extended, "reference": batch["dry"][0].sum(0)}
 
     def restore(self, batch: Example) -> tuple[Tensor, Tensor]:
