@@ -94,6 +94,10 @@ def merged(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            weights = {name: getattr(module, name).detach().clone() for name in module.parametrizations}
+            # Not torch's remove_parametrizations, which changes a class that the copy shares with its original.
+            module.__class__ = type(module).__bases__[0]
+            del module.parametrizations
+            for name, weight in weights.items():
+                module.register_parameter(name, nn.Parameter(weight))
     return model
