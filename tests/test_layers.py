@@ -60,4 +60,5 @@ def test_a_part_imports_what_it_may(files):
 
 def test_the_imports_of_a_file_are_seen():
     assert imported(PACKAGE / "restore" / "work.py") >= {"audio", "errors", "models", "restore"}
-    assert {"data", "training", "models"} <= imported(PACKAGE / "training" / "run.py")
+    assert {"errors", "models", "training"} <= imported(PACKAGE / "training" / "run.py")
+    assert "data" in imported(PACKAGE / "training" / "heldout.py")
