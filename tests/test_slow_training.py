@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from resonate import RATE, STEMS, audio
 from resonate.models.weights import load_separator
+from resonate.training.config import TrainerConfig
+from resonate.training.run import pick_precision
 
 ROOT = Path(__file__).parents[1]
 MODELS = {"restorer": ("model.options.width=16",),
@@ -131,6 +133,23 @@ def test_the_released_size_comes_back_from_an_export_and_its_cost_is_printed():
     assert done.returncode == 0, done.stderr[-3000:]
     assert "41.5 M" in done.stdout and "equal outputs" in done.stdout and "DIFFERENT" not in done.stdout
     assert float(re.search(r"peak memory\W+([\d.]+) GB", done.stdout)[1]) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_benchmark_of_steps_prints_each_beside_demucs_or_says_what_is_missing():
+    command = [sys.executable, "benchmarks/training.py", "--threads=1", "--batch=1", "--seconds=1", "--steps=1",
+               "--options", "depth=4", "channels=16"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800, check=False,
+                          env={**os.environ, "COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = {name.strip(): [float(x) for x in figures] for name, *figures in re.findall(
+        r"│ ([a-z][^│]+)" + 4 * r"│\s+([\d.]+) " + "│", done.stdout)}
+    ours = [name for name in rows if name.startswith("train.py")]
+    assert len(ours) == (4 if pick_precision(TrainerConfig(accelerator="cpu"))[1] == "bf16-mixed" else 3)
+    assert ("demucs's solver, fp32, L1" in rows) != ("Demucs's solver is not installed" in done.stdout)
+    for clock, processor, per_clock, per_processor in rows.values():
+        assert per_clock == pytest.approx(1 / clock, rel=0.1) and per_processor == pytest.approx(1 / processor, rel=0.1)
 
 
 @pytest.mark.slow
