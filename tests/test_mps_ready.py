@@ -27,8 +27,10 @@ from resonate.models.separator import build_separator
 from resonate.models.stats import BINS
 from resonate.restore import work
 from resonate.restore.config import RestoreConfig
+from resonate.restore.diagnosis.finished import DETAILS, Finished
 from resonate.restore.diagnosis.fit import loss as listener_loss
 from resonate.restore.diagnosis.listener import FEATURES, Listener
+from resonate.restore.diagnosis.scene import MOVING, STILL, SceneNet
 from resonate.training.config import ModelConfig
 from resonate.training.restorer import RestorerLoss, RestorerTask
 from resonate.training.schedule import OptimiserConfig
@@ -43,7 +45,7 @@ ALLOWED = {
     "_scaled_dot_product_attention_math_for_mps",
     "_scaled_dot_product_flash_attention_for_cpu_backward": "as its forward pass",
     "native_group_norm_backward": "runs on the CPU through PYTORCH_ENABLE_MPS_FALLBACK, which train.py sets; the "
-    "transformer's output norms alone need it",
+    "norms at the transformer's outputs and of the U-Net alone need it",
 }
 
 #: Operations that meet complex tensors (MPS has known them since macOS 14), and where. On MPS demucs computes its own
@@ -158,16 +160,15 @@ def separator() -> tuple[SeparatorTask, dict[str, torch.Tensor]]:
     return SeparatorTask(build_separator(**settings), settings, OptimiserConfig(), 2, config), batch
 
 
-class Listening(torch.nn.Module):
-    """The network that hears the gain control, with the loss and optimiser that it is trained with."""
+class Diagnosing(torch.nn.Module):
+    """One of the small networks that diagnosis asks, with its loss and the optimiser that they are all trained with."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: torch.nn.Module, loss) -> None:
         super().__init__()
-        self.model = Listener()
+        self.model, self.loss = model, loss
 
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        truth = (batch[name] for name in ("gain", "snr", "rooms", "known"))
-        return listener_loss(self.model(batch["features"]), *truth)
+        return self.loss(self.model, batch)
 
     def configure_optimizers(self) -> dict:
         optimiser = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.02)
@@ -175,10 +176,26 @@ class Listening(torch.nn.Module):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule}}
 
 
-def listener() -> tuple[Listening, dict[str, torch.Tensor]]:
+def listener() -> tuple[Diagnosing, dict[str, torch.Tensor]]:
     curve = torch.randn(2, 60)
-    return Listening(), {"features": torch.randn(2, FEATURES, 60), "gain": curve, "snr": curve,
-                         "rooms": torch.randn(2, 2), "known": torch.ones(2)}
+    batch = {"features": torch.randn(2, FEATURES, 60), "gain": curve, "snr": curve, "rooms": torch.randn(2, 2),
+             "known": torch.ones(2)}
+    return Diagnosing(Listener(), lambda model, x: listener_loss(
+        model(x["features"]), *(x[name] for name in ("gain", "snr", "rooms", "known")))), batch
+
+
+def finished() -> tuple[Diagnosing, dict[str, torch.Tensor]]:
+    return Diagnosing(Finished(), lambda model, x: torch.nn.functional.binary_cross_entropy_with_logits(
+        model(x["details"]), x["wanted"], pos_weight=torch.tensor(0.5))), {
+            "details": torch.randn(4, DETAILS), "wanted": torch.tensor([0.0, 1.0, 0.0, 1.0])}
+
+
+def scene() -> tuple[Diagnosing, dict[str, torch.Tensor]]:
+    def loss(model: SceneNet, x: dict[str, torch.Tensor]) -> torch.Tensor:
+        moving, still = model.normalised(x["moving"], x["still"])
+        return sum(heard.abs().mean() for member in model.members for heard in member(moving, still))
+
+    return Diagnosing(SceneNet(), loss), {"moving": torch.randn(2, 20, MOVING), "still": torch.randn(2, STILL)}
 
 
 def step(make) -> Watch:
@@ -198,7 +215,7 @@ def step(make) -> Watch:
 
 
 @pytest.mark.parametrize("make", [restorer, hearing_restorer, context_restorer, unet_restorer, correcting_restorer,
-                                  criticised_restorer, separator, listener])
+                                  criticised_restorer, separator, listener, finished, scene])
 def test_a_training_step_has_no_float64_and_runs_on_mps(make):
     watch, there = step(make), kernels()
     assert {"_fft_r2c", "_fft_c2r", "mm", "convolution_backward"} & watch.operations
