@@ -424,6 +424,29 @@ def test_the_success_table_is_honest():
     assert results.worst("resonate extend")[0] == "r0"
 
 
+def test_goals_tell_by_how_much_they_are_missed():
+    changes = {"resonate reveal": {"f_sdr": (3.0, -0.5, 1.0), "lsd": (-1.0, -1.0, 2.0)},
+               "resonate extend": {"lsd": (-8.0, -5.0, -4.0), "noise_attenuation": (1.0, 2.0, 3.0)}}  # fmt: skip
+    rows = []
+    for k in range(3):
+        rows.append(Row(f"r{k}", f"s{k}", None, None, "input", {"f_sdr": 1.0, "lsd": 20.0}, 0, None, 0.0))
+        for system, measures in changes.items():
+            values = {name: found[k] + rows[3 * k].values.get(name, 0.0) for name, found in measures.items()}
+            rows.append(Row(f"r{k}", f"s{k}", None, None, system, values, 0, None, 0.0))
+    found = {(e["system"], e["measure"], e["each"]): e for e in success.goals(Results("captures", rows, 200))}
+    # A measure that no recording has is left out, one that is a change already is taken as it is.
+    assert set(found) == {("resonate reveal", "f_sdr", False), ("resonate reveal", "f_sdr", True),
+                          ("resonate reveal", "lsd", False), ("resonate extend", "lsd", False),
+                          ("resonate extend", "noise_attenuation", False)}  # fmt: skip
+    short = {key: (e["figure"], e["short"], e["reached"], e["worst"]) for key, e in found.items()}
+    approx = pytest.approx
+    assert short["resonate reveal", "f_sdr", False] == (approx(3.5 / 3), approx(1.0 / 3), 1, "r1")
+    assert short["resonate reveal", "f_sdr", True] == (approx(-0.5), approx(0.2), 2, "r1")
+    assert short["resonate reveal", "lsd", False] == (approx(0.0, abs=1e-9), approx(0.0, abs=1e-9), 2, "r2")
+    assert short["resonate extend", "lsd", False] == (approx(-17 / 3), approx(4 / 3), 1, "r2")
+    assert short["resonate extend", "noise_attenuation", False] == (approx(2.0), approx(7.0), 0, "r0")
+
+
 def test_the_page_escapes_names_and_draws_the_worst_first(tmp_path):
     evil = "<img src=x onerror=alert(1)>$\\frac{"
     rows = [Row(evil, "s", None, None, system, {"f_sdr": value}, 0, "worse", 0.0)

@@ -1,4 +1,5 @@
-"""The mission's six criteria, each with its figure, its target and the recordings in which it falls shortest."""
+"""The mission's six criteria, each with its figure, its target and the recordings in which it falls shortest; and what
+is asked of each mode, measure by measure."""
 
 from __future__ import annotations
 
@@ -42,6 +43,26 @@ CRITERIA = (
 SHOWN = 3
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What is asked of one mode: that the mean change of `measure` against the recording, or with `each` its change on
+    every recording, reaches `target`, in the measure's unit."""
+
+    system: str
+    measure: str
+    target: float
+    each: bool = False
+
+
+GOALS = (
+    *(Goal("resonate extend", name, target) for name, target in (
+        ("lsd", -7.0), ("lsd_high", -12.0), ("lsd_air", -10.0), ("lsd_low", -5.0), ("gap_db", -20.0),
+        ("noise_attenuation", 9.0), ("musical_noise", 0.0))),
+    Goal("resonate reveal", "f_sdr", 1.5), Goal("resonate reveal", "f_sdr", -0.3, each=True),
+    Goal("resonate reveal", "lsd", 0.0),
+)  # fmt: skip
+
+
 def assess(results: Results, system: str) -> list[dict[str, Any]]:
     """One entry per criterion: figure, interval, count, whether it is met, how it is told, and the worst recordings.
 
@@ -75,6 +96,27 @@ def _worst(results: Results, criterion: Criterion, row: Row, value: float) -> di
     beside = {name: (known.get(name), row.values[name]) for name in criterion.beside if name in row.values}
     facts = {"song": row.song, "severity": row.severity, "verdict": row.verdict, "beside": beside}
     return {"recording": row.recording, "figure": value, **facts}
+
+
+def goals(results: Results) -> list[dict[str, Any]]:
+    """One entry per goal whose system was run: `figure` (the mean change; with `each` the worst), `interval`, `n`,
+    `songs`, `short` (by how much the goal is missed, 0 where it is met), `reached` (recordings that reach it by
+    themselves) and the `worst` recording."""
+    out = []
+    for goal in GOALS:
+        better = MEASURES[goal.measure].better
+        changed = results.changes(goal.system, goal.measure)
+        if not changed:
+            continue
+        row, worst = min(changed, key=lambda pair: better * pair[1])
+        found = results.change(goal.system, goal.measure)
+        entry = {**asdict(goal), "n": len(changed), "songs": len({row.song for row, _ in changed}),
+                 "worst": row.recording, "figure": worst if goal.each else found["mean"],
+                 "interval": None if goal.each else found["interval"]}  # fmt: skip
+        entry["short"] = max(0.0, better * (goal.target - entry["figure"]))
+        entry["reached"] = sum(better * value >= better * goal.target for _, value in changed)
+        out.append(entry)
+    return out
 
 
 def told(entry: dict[str, Any]) -> str:

@@ -42,12 +42,16 @@ def read_notes(root: Path, result: Result) -> dict[str, dict[str, str]]:
     return notes if weights == result["weights"] else {}
 
 
-def assess(result: Result) -> list[dict[str, Any]]:
-    """The success table, from the rows."""
+def _read(result: Result) -> Results:
     rows = [Row(**{**row, "values": {k: v for k, v in row["values"].items() if v is not None}})
             for row in result["rows"]]  # fmt: skip
     settings = result["settings"]
-    return success.assess(Results(result["suite"], rows, settings["resamples"], settings["seed"]), result["focus"])
+    return Results(result["suite"], rows, settings["resamples"], settings["seed"])
+
+
+def assess(result: Result) -> list[dict[str, Any]]:
+    """The success table, from the rows."""
+    return success.assess(_read(result), result["focus"])
 
 
 def _cell(text: str) -> str:
@@ -86,6 +90,22 @@ def criteria(root: Path, result: Result) -> list[str]:
     return lines
 
 
+def goals(result: Result) -> list[str]:
+    """Markdown of what is asked of each mode, measure by measure, and by how much it is missed."""
+    lines = ["## What is asked of each mode", "",
+             "Changes against the recording; the last columns tell how many recordings reach by themselves what is "
+             "asked, and which is furthest from it.", "",
+             "| system | measure | asked | found (95 % interval) | | reached by | furthest |",
+             "|---" * 7 + "|"]  # fmt: skip
+    for entry in success.goals(_read(result)):
+        measure = MEASURES[entry["measure"]]
+        asked = f"{entry['target']:+.{measure.digits}f} {measure.unit}{' on each' if entry['each'] else ''}"
+        missed = f"missed by {entry['short']:.{measure.digits}f} {measure.unit}" if entry["short"] else "met"
+        lines.append(f"| {entry['system']} | {entry['measure']} | {asked} | {success.told(entry)} | {missed} | "
+                     f"{entry['reached']} of {entry['n']} | {_cell(entry['worst'])} |")  # fmt: skip
+    return lines
+
+
 def systems_table(
     result: Result, groups: Sequence[str], columns: Sequence[str], systems: Sequence[str], seconds: bool = False
 ) -> list[str]:
@@ -110,7 +130,8 @@ def systems_table(
 
 def page(root: Path, results: Mapping[str, Result], sources: Mapping[str, str]) -> str:
     """The block of docs/results/README.md; `sources` tells of each suite how its figures were made."""
-    lines = criteria(root, results["captures"]) if "captures" in results else []
+    captures = results.get("captures")
+    lines = [*criteria(root, captures), "", *goals(captures)] if captures else []
     for suite, result in sorted(results.items()):
         columns = [name for name in MEASURES if any(name in v for v in result["groups"]["all"]["mean"].values())]
         page_there = (root / FOLDER / f"{suite}.html").is_file()
