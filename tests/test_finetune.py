@@ -1,6 +1,7 @@
 """Fine-tuning HTDemucs: start points in demucs's own formats, the fifth source, targets, LoRA, export, comparison."""
 
 import json
+import re
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ from demucs.hf import load_safetensors_model
 from demucs.htdemucs import HTDemucs
 from demucs.states import save_with_checksum, serialize_model
 from omegaconf import OmegaConf
+from rendering import make, make_music
 from rich.console import Console
 from safetensors.torch import save_file
 
+from data_recipes import render
 from resonate import RATE, STEMS
 from resonate.data import shards
 from resonate.errors import UserError
@@ -446,6 +449,21 @@ def test_comparison_reports_the_change_against_the_capture_by_severity(tmp_path,
     lines = separation.markdown(shown).splitlines()
     assert len(lines) == 6 and len({line.count("|") for line in lines[2:]}) == 1
     assert separation.main([str(tmp_path / "none.safetensors"), "--cache", str(tmp_path)]) == 2
+    told = separation.origin(["a.safetensors", "--cache", "my cache"], tmp_path, "test")
+    assert "a.safetensors --cache 'my cache'`: 2 captures of 2 songs (near 1 capture of 1 song, mid 1" in told
+    assert "a render without settings" in told and "all that is no music" in told
+
+
+def test_figures_tell_which_recordings_stand_behind_them(tmp_path):
+    make_music(tmp_path / "music")
+    render.render(make(tmp_path / "music", tmp_path / "out", "shards.train=2", "seed=5", "crowd=true"))
+    told = separation.origin([], tmp_path / "out", "train", 2)
+    files = [line.split("\t") for line in (tmp_path / "out" / "manifest.tsv").read_text().splitlines()[1:]]
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (crowd|measured room|measured phone)", told)}
+    for name, kind in (("crowd", "crowd"), ("measured room", "rooms"), ("measured phone", "devices")):
+        assert 0 <= counts[name] <= len({row[1] for row in files if row[0] == kind})
+    assert sum(counts.values()) > 0 and told.count("2 captures of 2 songs") == 2
+    assert "render of seed 5" in told and "follows the crowd alone" in told
 
 
 def test_aims_of_training_on_captures():

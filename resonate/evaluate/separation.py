@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,6 +180,36 @@ def compare(models: dict[str, HTDemucs], cache: Path, split: str, limit: int = 0
     return found
 
 
+def origin(words: Sequence[str], cache: Path, split: str, limit: int = 0) -> str:
+    """The command, and what stands behind its figures: captures and songs by severity, the recordings of crowds, rooms
+    and phones in them, the render's seed, and what the crowd's figure follows."""
+    examples = choose(cache, split, limit)
+    index, places, drawn = shards.read_index(cache), defaultdict(list), defaultdict(set)
+    for example in examples:
+        for place in (severity_bin(example["severity"]), "all"):
+            places[place].append(example["song"])
+    wanted = {example["file"] for example in examples}
+    for shard in sorted({example["shard"] for example in examples if "shard" in example}):
+        for details in shards.read_details(cache / shard):
+            if details["file"] in wanted:
+                params = details["params"]
+                drawn["crowd recording"] |= {layer["name"] for layer in params["crowd"]["layers"]}
+                drawn["measured room"] |= {params["venue"]["room"]}
+                drawn["measured phone"] |= {params["capsule"]["device"]}
+    counted = {place: f"{_count(songs, 'capture')} of {_count(set(songs), 'song')}" for place, songs in places.items()}
+    severities = ", ".join(f"{place} {counted[place]}" for place in BINS if place in counted)
+    sources = ", ".join(_count(names - {""}, kind) for kind, names in drawn.items())
+    settings = index.get("settings", {})
+    render = f"render of seed {settings['seed']}" if "seed" in settings else "a render without settings"
+    crowd = "the crowd alone" if settings.get("crowd") else "all that is no music in the recording"
+    return (f"`python -m resonate.evaluate.separation {shlex.join(words)}`: {counted['all']} ({severities}; "
+            f"{sources + '; ' if sources else ''}{render}). noise_attenuation follows {crowd}.\n")
+
+
+def _count(things: Collection[str], word: str) -> str:
+    return f"{len(things)} {word}{'s' * (len(things) != 1)}"
+
+
 #: A heading, the names of the columns, and the rows.
 Shown = tuple[str, list[str], list[list[str]]]
 
@@ -260,7 +291,8 @@ def main(words: list[str] | None = None) -> int:
     if given.json:
         write_json(given.json, figures)
     if given.markdown:
-        write_text(given.markdown, "\n".join(map(markdown, shown)))
+        begun = origin(words or sys.argv[1:], given.cache, given.split, given.limit)
+        write_text(given.markdown, "\n".join([begun, *map(markdown, shown)]))
     console = Console()
     for one in shown:
         console.print(table(one))
