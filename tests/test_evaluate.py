@@ -98,7 +98,7 @@ def test_a_cache_is_scored_by_severity(cache, tmp_path):
 
 
 def test_pairs_are_scored_with_what_was_restored(pair_folder, tmp_path):
-    systems = "systems=low-pass,oracle noise mask"
+    systems = "systems=[low-pass, oracle noise mask]"  # in brackets, as Hydra writes a list
     arguments = ("--pairs", str(pair_folder), f"restored={pair_folder / 'out'}", systems)
     code, text = call(*arguments, f"json={tmp_path / 'y.json'}")
     assert code == 0 and "left out: oracle noise mask" in text

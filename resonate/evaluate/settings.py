@@ -139,7 +139,8 @@ def read(words: list[str]) -> EvaluateConfig:
             composed = compose("evaluate", overrides=overrides)
         for key, value in literal.items():
             listed = key in ("systems", "extras")
-            names = [name.strip() for name in value.split(",") if name.strip()] if listed else value
+            # In Hydra's brackets or without them.
+            names = [name.strip() for name in value.strip("[] ").split(",") if name.strip()] if listed else value
             OmegaConf.update(composed, key, names)
         config: Any = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException) as error:
