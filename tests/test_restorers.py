@@ -99,6 +99,9 @@ def test_limits_let_the_captured_music_pass(folder, weights, tmp_path, capsys):
              if line.startswith("|")}
     assert cells["captured music"][0].strip() == "0 of 2" and cells[limits.OTHER][0].strip().endswith("of 1")
     assert {"reveal", "extend"} < cells.keys()
+    assert cells[limits.ADDED][0].strip().endswith("of 2") and cells[limits.OTHER_ADDED][0].strip().endswith("of 1")
+    # Of what is added only the onsets are compared; pitch classes and tones outside the band are new by intent.
+    assert [bool(cell.strip()) for cell in cells[limits.ADDED][1:]] == [name == "onsets" for name in limits.SHOWN]
     assert limits.main([str(weights), "--cache", str(folder), "--split", "test"]) == 2
     assert "holds no examples of split 'test'" in capsys.readouterr().err.strip().splitlines()[-1]
 

@@ -2,7 +2,9 @@
 
 On rendered captures three kinds of output are checked: the music as captured, without crowd (an ideal separation,
 which must pass), what the restorer makes of the capture in either mode (which should), and the clean mix of another
-capture (which should not). `resonate.faithfulness.Limits` is set by this table of the validation split.
+capture (which should not). What the restorer adds outside the captured band is checked by its onsets and its silence
+alone, as in restoring, beside what it adds to another capture. `resonate.faithfulness.Limits` is set by this table of the
+validation split.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from resonate.models.weights import RESTORER, SEPARATOR, load_restorer
 
 SHOWN = (*faithfulness.AGREEMENTS, "support", "excess_db")
 OTHER = "other music"
+ADDED, OTHER_ADDED = "extension", "another's extension"
 
 
 def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator: Path = SEPARATOR
@@ -36,18 +39,25 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator:
     Raises UserError where the cache has no captures of the split or they cannot be read.
     """
     found: dict[str, list[tuple[dict, list[str]]]] = {}
-    last = None
+    last = before = None
     for case in heard(cache, split, limit, "Checking"):
         stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
         music = opinion([model], case.capture, separator)
+        def made(sound: np.ndarray, given: np.ndarray = given) -> tuple[np.ndarray, np.ndarray]:
+            output = faithfulness.magnitudes(sound)
+            frames = min(output.shape[1], given.shape[1])
+            return output[:, :frames], given[:, :frames]
+
         outputs = {"captured music": case.wet, **restore(model, case.capture, stats, music), OTHER: last}
         for kind, sound in outputs.items():
             if sound is not None:
-                made = faithfulness.magnitudes(sound)
-                frames = min(made.shape[1], given.shape[1])
-                found.setdefault(kind, []).append(
-                    faithfulness.check(made[:, :frames], given[:, :frames], stats.floor_db, stats.in_band))
-        last = case.reference
+                found.setdefault(kind, []).append(faithfulness.check(*made(sound), stats.floor_db, stats.in_band))
+        with torch.inference_mode():
+            extension = model(torch.from_numpy(case.capture)[None], stats, music=music).extension[0].numpy()
+        for kind, sound in ((ADDED, extension), (OTHER_ADDED, before)):
+            if sound is not None:
+                found.setdefault(kind, []).append(faithfulness.check_extension(*made(sound)))
+        last, before = case.reference, extension
     return found
 
 
@@ -57,7 +67,10 @@ def rows(found: dict[str, list[tuple[dict, list[str]]]]) -> Shown:
     for kind, checked in found.items():
         cells = []
         for name in SHOWN:
-            values = np.array([figures[name] for figures, _ in checked])
+            values = np.array([figures[name] for figures, _ in checked if name in figures])
+            if not values.size:
+                cells.append("")
+                continue
             worst, tail = (0, 5) if name in faithfulness.AGREEMENTS else (100, 95)
             cells.append(" / ".join(f"{np.percentile(values, q):.2f}" for q in (worst, tail, 50)))
         lines.append([kind, f"{sum(bool(failed) for _, failed in checked)} of {len(checked)}", *cells])
