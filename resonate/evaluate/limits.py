@@ -3,8 +3,8 @@
 On rendered captures three kinds of output are checked: the music as captured, without crowd (an ideal separation,
 which must pass), what the restorer makes of the capture in either mode (which should), and the clean mix of another
 capture (which should not). What the restorer adds outside the captured band is checked by its onsets and its silence
-alone, as in restoring, beside what it adds to another capture. `resonate.faithfulness.Limits` is set by this table of the
-validation split.
+alone, as in restoring, beside what it adds to another capture. `resonate.faithfulness.Limits` is set by this table
+of the validation split.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ OTHER = "other music"
 ADDED, OTHER_ADDED = "extension", "another's extension"
 
 
+def _both(sound: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes of (2, T) and those given, as many frames of each."""
+    made = faithfulness.magnitudes(sound)
+    frames = min(made.shape[1], given.shape[1])
+    return made[:, :frames], given[:, :frames]
+
+
 def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator: Path = SEPARATOR
             ) -> dict[str, list[tuple[dict, list[str]]]]:
     """Figures and names of those beyond the limits, per kind of output and capture.
@@ -43,20 +50,15 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator:
     for case in heard(cache, split, limit, "Checking"):
         stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
         music = opinion([model], case.capture, separator)
-        def made(sound: np.ndarray, given: np.ndarray = given) -> tuple[np.ndarray, np.ndarray]:
-            output = faithfulness.magnitudes(sound)
-            frames = min(output.shape[1], given.shape[1])
-            return output[:, :frames], given[:, :frames]
-
         outputs = {"captured music": case.wet, **restore(model, case.capture, stats, music), OTHER: last}
         for kind, sound in outputs.items():
             if sound is not None:
-                found.setdefault(kind, []).append(faithfulness.check(*made(sound), stats.floor_db, stats.in_band))
+                found.setdefault(kind, []).append(faithfulness.check(*_both(sound, given), stats.floor_db, stats.in_band))
         with torch.inference_mode():
             extension = model(torch.from_numpy(case.capture)[None], stats, music=music).extension[0].numpy()
         for kind, sound in ((ADDED, extension), (OTHER_ADDED, before)):
             if sound is not None:
-                found.setdefault(kind, []).append(faithfulness.check_extension(*made(sound)))
+                found.setdefault(kind, []).append(faithfulness.check_extension(*_both(sound, given)))
         last, before = case.reference, extension
     return found
 
