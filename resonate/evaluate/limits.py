@@ -53,7 +53,8 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator:
         outputs = {"captured music": case.wet, **restore(model, case.capture, stats, music), OTHER: last}
         for kind, sound in outputs.items():
             if sound is not None:
-                found.setdefault(kind, []).append(faithfulness.check(*_both(sound, given), stats.floor_db, stats.in_band))
+                checked = faithfulness.check(*_both(sound, given), stats.floor_db, stats.in_band)
+                found.setdefault(kind, []).append(checked)
         with torch.inference_mode():
             extension = model(torch.from_numpy(case.capture)[None], stats, music=music).extension[0].numpy()
         for kind, sound in ((ADDED, extension), (OTHER_ADDED, before)):
