@@ -134,6 +134,26 @@ def test_the_proof_fails_for_what_the_operators_did_not_make(results, tmp_path):
     assert not prove(tmp_path / "beyond", path).holds
 
 
+def test_the_inverse_of_a_gain_control_is_part_of_the_proof(tmp_path):
+    """The gain over time that undoes the phone's is stored, bounded, and one of the operators that are proved."""
+    x = music(8.0, RATE)
+    ducked = x * np.where((np.arange(x.shape[1]) / RATE) % 4 < 2, 1.0, 0.2).astype(np.float32)
+    audio.write(tmp_path / "x.wav", ducked, RATE, "PCM_24")
+    words = [str(tmp_path / "x.wav"), "-o", str(tmp_path / "out"), "mode=reveal", "threads=1", *weights_arguments(),
+             "precondition.agc=true", "precondition.agc_least_db=0", "precondition.agc_most_db=6"]
+    assert main(words) == 0
+    result = tmp_path / "out" / "x"
+    report = json.loads((result / "report.json").read_text(encoding="utf-8"))
+    effect = next(stage["effect"]["agc"] for stage in report["stages"] if stage["name"] == "precondition")
+    rows = np.load(result / "work" / "agc.npy")
+    assert effect["most_db"] > effect["least_db"] and rows.max() > rows.min()
+    assert np.abs(20 * np.log10(rows)).max() <= 6.0 + 1e-3
+    proof = prove(result, tmp_path / "x.wav")
+    assert proof.holds and proof.error_dbfs < -100, proof
+    np.save(result / "work" / "agc.npy", 1.01 * rows)
+    assert not prove(result, tmp_path / "x.wav").holds
+
+
 def test_a_finished_mix_at_another_rate_is_proved_by_its_gains_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(clean, "faults", lambda diagnosis, limits: [])
     t = np.arange(57_600) / 48000

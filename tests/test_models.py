@@ -149,6 +149,19 @@ def test_strength_zero_adds_nothing(restorer):
     assert (out.gain[:, inside] - 1).abs().max() == 0
 
 
+def test_half_the_strength_is_half_the_gain_in_db_and_half_the_extension(restorer):
+    x = band_limited(150.0, 6000.0)
+    stats, sound = measure_stats(x), torch.from_numpy(x)[None]
+    with torch.no_grad():
+        whole = restorer(sound, stats)
+        half = restorer(sound, stats, gain_strength=0.5)
+        quiet = restorer(sound, stats, extension_strength=0.5)
+    assert (20 * torch.log10(whole.gain)).abs().max() > 1
+    assert torch.allclose(20 * torch.log10(half.gain), 10 * torch.log10(whole.gain), atol=1e-3)
+    assert torch.equal(quiet.gain, whole.gain) and whole.extension.abs().max() > 1e-4
+    assert torch.allclose(quiet.extension, 0.5 * whole.extension, atol=1e-6)
+
+
 def test_equaliser_keeps_level_and_bound(restorer):
     x = band_limited(None, 8000.0)
     stats = measure_stats(x)

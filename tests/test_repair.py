@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from restoring import work_on
 from scipy.signal import butter, sosfilt, sosfreqz
 
 from resonate import RATE
 from resonate.degrade import agc as phone
 from resonate.models.restorer import stft
 from resonate.models.stats import HOP
+from resonate.restore.config import Precondition as PreconditionSettings
+from resonate.restore.config import Veto
 from resonate.restore.diagnosis.truth import made_up_stems
+from resonate.restore.precondition import Precondition
 from resonate.restore.repair import agc, declip, transients
 from resonate.restore.repair.hum import notches
 
@@ -68,6 +75,58 @@ def test_notches_take_hum_and_little_else():
     assert (20 * np.log10(np.abs(at) + 1e-12) < -40).all()
     _, beside = sosfreqz(notches(lines), worN=[45.0, 75.0, 110.0, 440.0], fs=RATE)
     assert (20 * np.log10(np.abs(beside)) > -0.3).all()
+
+
+def preconditioned(x: np.ndarray, folder: Path, lines: list[float], clipped: bool = False, **settings) -> np.ndarray:
+    """What the stage makes of (2, n) in which diagnosis found these lines, and whether it is clipped at full scale."""
+    work = work_on(x, folder, precondition=replace(PreconditionSettings(), **settings), veto=Veto(enabled=False))
+    work.diagnosis["hum"] = {"lines": [[hz, -30.0] for hz in lines]}
+    if clipped:
+        work.diagnosis["clipped_share"] = 0.01
+        work.diagnosis["clip_levels"] = {"high": list(FULL.high), "low": list(FULL.low)}
+    Precondition().run(work)
+    track = work.track["separator_input"]
+    return track.read(0, track.length)
+
+
+def test_rumble_goes_and_what_lies_above_stays(tmp_path):
+    t = np.arange(8 * RATE) / RATE
+    tones = {hz: np.stack([0.1 * np.sin(2 * np.pi * hz * t)] * 2).astype(np.float32) for hz in (8.0, 60.0)}
+    (tmp_path / "whole").mkdir()
+    made = {}
+    for hz, x in tones.items():
+        (tmp_path / str(hz)).mkdir()
+        made[hz] = preconditioned(x, tmp_path / str(hz), [], rumble_hz=20.0, events=False)
+    settled = slice(2 * RATE, -RATE)
+    levels = {hz: 20 * np.log10(np.sqrt(np.mean(y[:, settled] ** 2)) / (0.1 / np.sqrt(2))) for hz, y in made.items()}
+    # Butterworth of order 2: 1 / (1 + (20 / f)^4) of the power.
+    for hz, level in levels.items():
+        assert level == pytest.approx(-10 * np.log10(1 + (20 / hz) ** 4), abs=0.1)
+    whole = preconditioned(tones[8.0] + tones[60.0], tmp_path / "whole", [], rumble_hz=20.0, events=False)
+    assert np.abs(whole - made[8.0] - made[60.0]).max() < 1e-6
+
+
+def test_hum_bumps_and_clipping_in_one_recording_are_each_repaired(tmp_path):
+    """With all three parts on the music is nearest; each part left out costs."""
+    n = 10 * RATE
+    t, true = np.arange(n) / RATE, band(10.0, 3)
+    hum = sum(0.05 / k * np.sin(2 * np.pi * 50 * k * t) for k in (1, 2, 3))
+    bumps = np.zeros((2, n), np.float32)
+    clap = applause(np.random.default_rng(0), 1, 0.05)[0]
+    for at in (2.1, 5.3, 7.7):
+        bumps[:, round(at * RATE) : round(at * RATE) + len(clap)] += 1.5 * clap / np.abs(clap).max()
+    # Overdriven by 10 dB: the music's own peaks are cut, too.
+    x = np.clip(3 * (true + hum + bumps), -1, 1).astype(np.float32)
+
+    def error_db(name: str, **settings) -> float:
+        (tmp_path / name).mkdir()
+        y = preconditioned(x, tmp_path / name, [50.0, 100.0, 150.0], clipped=True, rumble_hz=0.0, **settings)
+        return -sdr(3 * true, y)
+
+    recording, whole = -sdr(3 * true, x), error_db("whole")
+    assert whole < recording - 4.0
+    for name in ("hum", "events", "declip"):
+        assert error_db(name, **{name: False}) > whole + 0.1, name
 
 
 def gains_of(x: np.ndarray) -> np.ndarray:

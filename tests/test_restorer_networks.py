@@ -7,7 +7,7 @@ import torch
 
 from resonate.data.examples import stats_tensors
 from resonate.models.restorer import Restorer, RestorerConfig, apply_gain
-from resonate.models.restorer_networks import UNet
+from resonate.models.restorer_networks import BandSplit, UNet
 from resonate.models.stats import BINS, measure_stats
 from resonate.models.weights import load_restorer, save_weights
 from resonate.training.adversary import Adversary
@@ -47,6 +47,18 @@ def test_the_u_net_reaches_as_far_as_it_says():
     heard = x.grad.abs().sum((0, 1, 3)).nonzero()[:, 0]
     assert net.reach - 32 < at - int(heard.min()) <= net.reach
     assert net.reach - 32 < int(heard.max()) - at <= net.reach
+
+
+def test_the_bands_reach_as_far_as_they_say():
+    torch.manual_seed(0)
+    net = BandSplit(4, 3, 8, (1, 2, 4))
+    assert net.reach == 14
+    at, frames = 40, 80
+    x = torch.randn(1, BINS, frames, 4, requires_grad=True)
+    net(x, torch.zeros(1, 4, BINS))[0, :, at].sum().backward()
+    heard = x.grad.abs().sum((0, 1, 3)).nonzero()[:, 0]
+    # Two frames are one step: the first of a pair also hears its partner at the far end.
+    assert at - int(heard.min()) == net.reach and int(heard.max()) - at in (net.reach, net.reach + 1)
 
 
 def test_the_u_net_learns_from_every_weight():

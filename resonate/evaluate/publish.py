@@ -17,6 +17,7 @@ from typing import Any
 from resonate.errors import UserError, command
 from resonate.evaluate import catalogue, success, table, worst
 from resonate.evaluate.catalogue import CHANGES, MEASURES
+from resonate.evaluate.judges import CAPTURED_DB
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ("<!-- results:begin -->", "<!-- results:end -->")
@@ -84,11 +85,15 @@ def _one_line(suite: str, result: Result) -> str:
         text = f"{name} {MEASURES[name].told(values[name])} {MEASURES[name].unit}".strip()
         changed = name not in CHANGES and name in before and before[name] is not None
         told.append(f"{text} (recording itself: {MEASURES[name].told(before[name])})" if changed else text)
+    # Decibels far beyond what is asked would hide in their mean the tracks that were changed.
+    ours = [row for row in result["rows"] if row["system"] == system]
     if suite == "clean":
-        # Decibels far above what is asked would hide in their mean the tracks that were changed.
-        ours = [row for row in result["rows"] if row["system"] == system]
         value, name = min((row["values"]["f_sdr"], row["recording"]) for row in ours)
         told.append(f"lowest f_sdr {value:.1f} dB ({name})")
+    if suite == "bandlimited":
+        value, name = max((row["values"]["captured_change"], row["recording"]) for row in ours)
+        kept = sum(row["values"]["captured_change"] <= CAPTURED_DB for row in ours)
+        told.append(f"largest captured_change {value:.1f} dB ({name}), {kept} of {len(ours)} at most {CAPTURED_DB:g}")
     verdicts = everything["verdicts"].get(system, "")
     return f"- **{suite}**, {system} ({_counted(result)}): {', '.join(told)}{'; ' + verdicts if verdicts else ''}."
 
