@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from resonate.restore.config import Precondition
 from resonate.restore.diagnosis.truth import made_up_stems
 from resonate.restore.repair import declip, transients
 
-BANK = Path(__file__).parents[1] / "resonate" / "bank" / "crowd" / "stk_applause.ogg"
+HALL = Path(__file__).parents[1] / "resonate" / "bank" / "crowd" / "stk_applause.ogg"
 FULL = declip.ClipLevels((0.9999, 0.9999), (-0.9999, -0.9999))
 OVERDRIVE_DB = (1.0, 3.0, 6.0, 10.0, 15.0)
 #: What is said of the applause -> people, and how far away they are at most (m).
@@ -76,12 +77,17 @@ def energy_db(spectrum: np.ndarray, mask: np.ndarray) -> float:
     return float(10 * np.log10(np.square(np.abs(spectrum * mask)).sum() / np.square(np.abs(spectrum)).sum()))
 
 
+@cache
+def hall() -> np.ndarray:
+    """(2, samples) of recorded applause."""
+    sound = read(HALL)
+    return resample(to_stereo(sound.samples)[0], sound.rate, RATE)
+
+
 def applause(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
     """(2, n) of one kind."""
     if kind == RECORDED:
-        sound = read(BANK)
-        x = resample(to_stereo(sound.samples)[0], sound.rate, RATE)
-        return np.tile(x, (1, -(-n // x.shape[1])))[:, :n]
+        return np.tile(hall(), (1, -(-n // hall().shape[1])))[:, :n]
     if kind == SINGLE:
         x = np.zeros((2, n), np.float32)
         for start in range(RATE, n - claps.LENGTH, 3 * RATE):

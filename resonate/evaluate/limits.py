@@ -50,13 +50,11 @@ def measure(model: Restorer, cache: Path, split: str, limit: int = 0, separator:
     for case in heard(cache, split, limit, "Checking"):
         stats, given = measure_stats(case.capture), faithfulness.magnitudes(case.capture)
         music = opinion([model], case.capture, separator)
-        outputs = {"captured music": case.wet, **restore(model, case.capture, stats, music), OTHER: last}
-        for kind, sound in outputs.items():
+        restored, extension = restore(model, case.capture, stats, music)
+        for kind, sound in {"captured music": case.wet, **restored, OTHER: last}.items():
             if sound is not None:
                 checked = faithfulness.check(*_both(sound, given), stats.floor_db, stats.in_band)
                 found.setdefault(kind, []).append(checked)
-        with torch.inference_mode():
-            extension = model(torch.from_numpy(case.capture)[None], stats, music=music).extension[0].numpy()
         for kind, sound in ((ADDED, extension), (OTHER_ADDED, before)):
             if sound is not None:
                 found.setdefault(kind, []).append(faithfulness.check_extension(*_both(sound, given)))

@@ -75,9 +75,9 @@ def opinion(models: Iterable[Restorer], capture: np.ndarray, separator: Path = S
 
 
 def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats, music: Tensor | None = None,
-            crowd: Tensor | None = None) -> dict[str, np.ndarray]:
-    """What the modes reveal and extend make of (2, T) with these statistics and this `opinion`, by mode; the gains are
-    multiplied by mask `crowd` (1025, frames)."""
+            crowd: Tensor | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the modes reveal and extend make of (2, T) with these statistics and this `opinion`, by mode, and what
+    extend adds, (2, T); the gains are multiplied by mask `crowd` (1025, frames)."""
     mask = torch.ones(()) if crowd is None else crowd
     x = torch.from_numpy(capture)[None]
     with torch.inference_mode():
@@ -85,7 +85,7 @@ def restore(model: Restorer, capture: np.ndarray, stats: RecordingStats, music: 
         full = model(x, stats, music=music)
         outputs = {"reveal": apply_gain(x, faithful.gain * mask),
                    "extend": apply_gain(x, full.gain * mask) + full.extension}
-    return {mode: y[0].numpy() for mode, y in outputs.items()}
+    return {mode: y[0].numpy() for mode, y in outputs.items()}, full.extension[0].numpy()
 
 
 def score(output: np.ndarray, case: Case) -> dict[str, float]:
@@ -137,7 +137,8 @@ def compare(models: dict[str, Restorer], cache: Path, split: str, limit: int = 0
         found[INPUT, ""].append(score(case.capture, case))
         for name, model in models.items():
             heard_too = None if name in alone else music
-            for mode, output in restore(model, case.capture, stats, heard_too, mask).items():
+            outputs, _ = restore(model, case.capture, stats, heard_too, mask)
+            for mode, output in outputs.items():
                 found.setdefault((name, mode), []).append(score(output, case))
     return found
 

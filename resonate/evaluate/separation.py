@@ -282,6 +282,8 @@ def main(words: list[str] | None = None) -> int:
         raise UserError("--aims takes two weights, before and after, and neither --clean nor --target dry.")
     if not all(0 < exponent < 100 for exponent in given.masks):
         raise UserError("--masks takes exponents above 0 and below 100; restoring takes 1.")
+    # Before the work, which what it reads in the shards could otherwise cost.
+    begun = origin(words or sys.argv[1:], given.cache, given.split, given.limit) if given.markdown else ""
     found = compare(models, given.cache, given.split, given.limit, given.clean, given.target, given.masks)
     shown, figures = [rows(place, found[place]) for place in (*BINS, "all") if place in found], {**found}
     if given.aims:
@@ -291,7 +293,6 @@ def main(words: list[str] | None = None) -> int:
     if given.json:
         write_json(given.json, figures)
     if given.markdown:
-        begun = origin(words or sys.argv[1:], given.cache, given.split, given.limit)
         write_text(given.markdown, "\n".join([begun, *map(markdown, shown)]))
     console = Console()
     for one in shown:
